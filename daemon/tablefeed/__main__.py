@@ -1,0 +1,5 @@
+"""`python -m tablefeed`."""
+
+from tablefeed.cli.app import main
+
+main()

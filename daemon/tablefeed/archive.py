@@ -1,0 +1,181 @@
+"""Where files end: delivered ones in the archive, refused ones in `failed/`. A move is durable when it returns.
+
+Moves that arrive together are made in one thread hop and share their fsyncs. What must be copied to another file system
+is copied apart, so that it holds up no rename.
+"""
+
+import asyncio
+import errno
+import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from tablefeed.batch import Batcher
+from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed, FileVersion, Ready
+from tablefeed.moves import OWN_PREFIX, CutOff, Disk, printable
+from tablefeed.relocate import Action, Job, Move, Moved
+
+__all__ = ["Archiver", "Moved", "delivered", "refused"]
+
+COPIES = 2
+"""Copies to another file system at a time."""
+_BATCH = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+T = TypeVar("T")
+
+
+def delivered(feed: Feed, entry_id: int, version: FileVersion, uploaded_at: int, md5: str | None) -> Job:
+    """What is to be done with a delivered file. The date in the archive's name is that of `uploaded_at`, in UTC."""
+    action = {ARCHIVE_DELETE: Action.DELETE, ARCHIVE_LEAVE: Action.LEAVE}.get(feed.archive, Action.MOVE)
+    target = feed.directory
+    if action is Action.MOVE:
+        target = _below(feed, _utc(uploaded_at).strftime(feed.archive), version)
+    return Job(feed.directory, entry_id, version, action, target, _marker_suffix(feed), md5)
+
+
+def refused(feed: Feed, entry_id: int, version: FileVersion, error: FileRefused, at: int) -> Job:
+    """What is to be done with a file that can never be delivered."""
+    report = {
+        "file": printable(feed.directory / version.path),
+        "feed": feed.name,
+        "datatable_id": feed.datatable_id,
+        "reason": printable(error.reason),
+        "remedy": printable(error.remedy),
+        "size": version.size,
+        "mtime": _utc(version.mtime_ns // 1_000_000).isoformat(),
+        "refused_at": _utc(at).isoformat(),
+    }
+    text = json.dumps(report, ensure_ascii=False, indent=2) + "\n"
+    target = _below(feed, feed.failed, version)
+    suffix = _marker_suffix(feed)
+    return Job(feed.directory, entry_id, version, Action.MOVE, target, suffix, report=text.encode())
+
+
+def _below(feed: Feed, directory: str, version: FileVersion) -> Path:
+    return feed.directory / directory / Path(version.path).parent
+
+
+def _marker_suffix(feed: Feed) -> str:
+    return feed.marker_suffix if feed.ready is Ready.MARKER else ""
+
+
+def _utc(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _explained(error: OSError, job: Job) -> DeliveryError:
+    """Our error for what the file system said about a job."""
+    path = Path(error.filename2 or error.filename or job.target)
+    named = printable(path.parent if path.name.startswith(OWN_PREFIX) else path)
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return FeedBlocked(
+                f"{printable(job.source)} cannot be moved or removed: {error.strerror}",
+                f"Give the user that runs tablefeed (uid {os.geteuid()}) read, write and search permission on "
+                f"{_closed(job)}; in a directory with the sticky bit it must own the files as well",
+            )
+        case errno.EEXIST | errno.ENOTDIR:
+            return FeedBlocked(
+                f"{named} is not a directory",
+                f"Move it away, or name another directory than {printable(job.target)} in the feed's settings",
+            )
+        case _:
+            return DiskTrouble(named, error.strerror or str(error))
+
+
+def _closed(job: Job) -> str:
+    """Those of a job's directories that this user may not change; both, when that cannot be told."""
+    ends = list(dict.fromkeys([job.source.parent, job.target]))
+    closed = [end for end in ends if not os.access(end, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)]
+    return " and ".join(printable(directory) for directory in closed or ends)
+
+
+def _attempt(job: Job, step: Callable[[], T]) -> T | DeliveryError:
+    try:
+        return step()
+    except OSError as error:
+        return _explained(error, job)
+    except DeliveryError as error:
+        return error
+    except CutOff:
+        return DiskTrouble(
+            printable(job.target), "the copy was cut off, since the daemon ends; the next start makes it"
+        )
+
+
+class Archiver:
+    """Moves files. Every move can be repeated after a crash at any step, with the same arguments."""
+
+    def __init__(self, executor: Executor, disk: Disk | None = None) -> None:
+        """`executor` runs the renames, one batch at a time; copies have threads of their own."""
+        self._disk = disk or Disk()
+        self._batcher: Batcher[Job, Moved | None] = Batcher(self._quick, executor=executor, max_batch=_BATCH)
+        self._copies = ThreadPoolExecutor(COPIES, thread_name_prefix="copy")
+        self._ending = threading.Event()
+
+    async def move_delivered(
+        self, feed: Feed, entry_id: int, version: FileVersion, uploaded_at: int, md5: str | None = None
+    ) -> Moved:
+        """Move a delivered file to its feed's archive, or delete it, or leave it.
+
+        `uploaded_at` in Unix milliseconds; `md5` in hexadecimal. Nothing but this very version is moved.
+        Raises DiskTrouble and FeedBlocked; the file is in its place then, or is found by the next try.
+        """
+        return await self._run(delivered(feed, entry_id, version, uploaded_at, md5))
+
+    async def set_aside(self, feed: Feed, entry_id: int, version: FileVersion, error: FileRefused, at: int) -> Moved:
+        """Move a refused file to its feed's `failed` directory, and write the reason to `<name>.error.json` beside it.
+
+        `at` in Unix milliseconds. Raises as `move_delivered`.
+        """
+        return await self._run(refused(feed, entry_id, version, error, at))
+
+    async def close(self) -> None:
+        """End the renames that have been asked for, and cut off the copies."""
+        self._ending.set()
+        await self._batcher.close()
+        await asyncio.to_thread(self._copies.shutdown, cancel_futures=True)
+
+    async def _run(self, job: Job) -> Moved:
+        moved = await self._batcher.submit(job)
+        if moved is None:
+            moved = await asyncio.get_running_loop().run_in_executor(self._copies, self._slow, job)
+        return moved
+
+    def _move(self, job: Job) -> Move:
+        return Move(job, self._disk, lambda: not self._ending.is_set())
+
+    def _quick(self, jobs: list[Job]) -> list[Moved | Exception | None]:
+        moves = [self._move(job) for job in jobs]
+        outcomes = [_attempt(move.job, move.quick) for move in moves]
+        troubles: dict[Path, OSError] = {}
+        for directory in sorted(set().union(*(move.touched for move in moves))):
+            try:
+                self._disk.sync(directory)
+            except OSError as error:
+                troubles[directory] = error
+        return [
+            next((_explained(troubles[place], move.job) for place in move.touched if place in troubles), outcome)
+            for move, outcome in zip(moves, outcomes, strict=True)
+        ]
+
+    def _slow(self, job: Job) -> Moved:
+        move = self._move(job)
+
+        def move_and_sync() -> Moved:
+            try:
+                return move.slow()
+            finally:
+                move.sync()
+
+        outcome = _attempt(job, move_and_sync)
+        if isinstance(outcome, DeliveryError):
+            raise outcome
+        return outcome

@@ -1,0 +1,99 @@
+"""A file as the body of a request, and the guard that notices when it no longer moves."""
+
+import asyncio
+from concurrent.futures import Executor
+
+import aiohttp
+from aiofiles.threadpool.binary import AsyncFileIO
+from aiohttp.abc import AbstractStreamWriter
+
+from tablefeed.errors import DeliveryError, DiskTrouble, SourceChanged
+from tablefeed.source import Source
+
+CHUNK = 2**20
+"""Bytes that one thread hop reads and hashes."""
+
+
+class FileBody(aiohttp.Payload):
+    """Sent once, never replayed; its length is known and its progress visible."""
+
+    def __init__(self, source: Source, executor: Executor) -> None:
+        """`source` has read its first chunk already; `executor` runs the rest of the reading."""
+        super().__init__(source, content_type="application/octet-stream")
+        self._source = source
+        self._file = AsyncFileIO(source.file, asyncio.get_running_loop(), executor)
+        self._size: int = source.version.size
+        self._writer: AbstractStreamWriter | None = None
+        self.handed = 0
+        """Bytes given to the connection."""
+        self.begun = asyncio.Event()
+        """Set when the server lets the body come."""
+        self.failure: DeliveryError | None = None
+        """Why the file itself could not be sent; aiohttp would hide it behind an error of its own."""
+
+    @property
+    def consumed(self) -> bool:
+        """Tell aiohttp that a body which has begun cannot be sent again."""
+        return self.begun.is_set()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Not for files."""
+        raise TypeError("a file is sent as bytes")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send all of it, chunk by chunk, as fast as the connection takes it."""
+        self.begun.set()
+        self._writer = writer
+        chunk = self._source.first
+        while True:
+            await writer.write(chunk)
+            self.handed += len(chunk)
+            if self.handed == self._size:
+                return
+            chunk = await self._read(min(CHUNK, self._size - self.handed))
+
+    async def _read(self, size: int) -> bytes:
+        try:
+            chunk = await self._file.read(size)
+        except OSError as error:
+            self.failure = DiskTrouble(self._source.path, f"it cannot be read: {error.strerror}")
+            raise self.failure from error
+        if not chunk:
+            self.failure = SourceChanged(self._source.path, "was truncated while it was sent")
+            raise self.failure
+        return bytes(chunk)
+
+    def sent(self) -> int:
+        """Bytes that the kernel has taken: those handed over less those that still wait in the transport."""
+        transport = getattr(self._writer, "transport", None)
+        return self.handed - (transport.get_write_buffer_size() if transport else 0)
+
+
+class StallGuard:
+    """Lets a deadline pass when a body has made no progress for a while, measured at the socket."""
+
+    def __init__(self, body: FileBody, deadline: asyncio.Timeout, seconds: float) -> None:
+        """The deadline passes after `seconds` to 1.25 times as many without progress."""
+        self._body = body
+        self._deadline = deadline
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._seen = -1
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(seconds / 4, self._check)
+
+    def _check(self) -> None:
+        sent, now = self._body.sent(), self._loop.time()
+        if sent != self._seen:
+            self._seen, self._since = sent, now
+        elif now - self._since >= self._seconds:
+            self._deadline.reschedule(now)
+            return
+        self._timer = self._loop.call_later(self._seconds / 4, self._check)
+
+    def __enter__(self) -> None:
+        """Watch from now on."""
+
+    def __exit__(self, *_: object) -> None:
+        """Watch no more."""
+        self._timer.cancel()

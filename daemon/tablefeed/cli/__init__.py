@@ -1,0 +1,1 @@
+"""The commands, one small file each; the only place that prints and exits."""

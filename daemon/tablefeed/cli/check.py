@@ -1,0 +1,176 @@
+"""`tablefeed check`: tries all that a delivery needs, short of delivering, and says how to mend what is wrong."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from rich.console import Console
+from rich.markup import escape
+
+from tablefeed.assembly import FileKey
+from tablefeed.cli.options import Config, run_async, set_up_logs
+from tablefeed.clock import ServerClocks, steady
+from tablefeed.config import Settings, key_source, load, to_feeds
+from tablefeed.directories import probe_directories
+from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
+from tablefeed.http import make_session, tls_context
+from tablefeed.ledger.engine import inspect_ledger
+from tablefeed.model import ApiAccess, Feed
+from tablefeed.processmind import ProcessMindApi
+from tablefeed.scan import Selection, scan
+
+
+class Mark(Enum):
+    """How a finding is shown."""
+
+    GOOD = "[green]ok[/]     "
+    NOTE = "[yellow]note[/]   "
+    BAD = "[red]wrong[/]  "
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried."""
+
+    mark: Mark
+    what: str
+    remedy: str = ""
+    code: Exit = Exit.DONE
+
+
+def check(config: Config = None) -> None:
+    """Try configuration, directories, ledger, key, tenant, organization, datasets and datatables; deliver nothing.
+
+    Ends with 0 when all is well, else with the code of the first thing that is wrong.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    settings = load(config, os.environ)
+    _show(console, Finding(Mark.GOOD, f"configuration: {len(settings.feeds)} feeds"))
+    codes = run_async(_check_all(console, settings))
+    wrong = [code for code in codes if code is not Exit.DONE]
+    console.print(f"\n{len(wrong)} things are wrong." if wrong else "\nAll is well.")
+    sys.exit(wrong[0] if wrong else Exit.DONE)
+
+
+async def _check_all(console: Console, settings: Settings) -> list[Exit]:
+    codes = []
+    async for finding in _findings(settings):
+        _show(console, finding)
+        codes.append(finding.code)
+    return codes
+
+
+def _show(console: Console, finding: Finding) -> None:
+    console.print(f"{finding.mark.value} {escape(finding.what)}")
+    if finding.remedy:
+        console.print(f"         [dim]{escape(finding.remedy)}[/]")
+
+
+async def _findings(settings: Settings) -> AsyncIterator[Finding]:
+    yield await asyncio.to_thread(_ledger, settings)
+    feeds = to_feeds(settings, os.environ)
+    keys: dict[str, FileKey] = {}
+    for source in {s.name: s for feed in settings.feeds for s in [key_source(settings, feed, os.environ)]}.values():
+        try:
+            keys[source.name] = await asyncio.to_thread(FileKey, source)
+        except Fatal as error:
+            yield Finding(Mark.BAD, error.what, error.remedy, error.exit_code)
+            continue
+        if await asyncio.to_thread(source.world_readable):
+            yield Finding(Mark.NOTE, f"key {source.name} is readable by everybody", "chmod 600 protects it")
+    set_up_logs(settings, keys)
+    for feed in feeds:
+        async for finding in _directories(feed):
+            yield finding
+    async for finding in _api(settings, feeds, keys):
+        yield finding
+
+
+def _ledger(settings: Settings) -> Finding:
+    try:
+        return Finding(Mark.GOOD, inspect_ledger(settings.ledger.url))
+    except LedgerUnusable as error:
+        return Finding(Mark.BAD, error.what, error.remedy, error.exit_code)
+
+
+async def _directories(feed: Feed) -> AsyncIterator[Finding]:
+    findings = await asyncio.to_thread(probe_directories, feed)
+    code = Exit.NO_PERMISSION if feed.directory.is_dir() else Exit.CONFIG
+    for problem in findings.problems:
+        yield Finding(Mark.BAD, problem.what, problem.remedy, code)
+    for note in findings.notes:
+        yield Finding(Mark.NOTE, f"feed {feed.name}: {note}")
+    if not findings.problems:
+        count = 0
+        async for batch in scan(feed.directory, Selection(feed)):
+            count += len(batch.entries)
+        yield Finding(Mark.GOOD, f"feed {feed.name}: {feed.directory} holds {count} files to deliver")
+
+
+async def _api(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str, FileKey]) -> AsyncIterator[Finding]:
+    context = await asyncio.to_thread(tls_context, settings.upload.ca_file)
+    async with make_session(settings.api.concurrency, context) as session:
+        for access in dict.fromkeys(feed.api for feed in feeds):
+            if access.key_name not in keys:
+                continue
+            api = ProcessMindApi(
+                session,
+                access,
+                keys[access.key_name],
+                clocks=ServerClocks(time.time, steady),
+                wall=time.time,
+                limit=asyncio.Semaphore(settings.api.concurrency),
+            )
+            async for finding in _tenant(api, access):
+                yield finding
+                if finding.code is not Exit.DONE:
+                    break
+            else:
+                for feed in feeds:
+                    if feed.api == access:
+                        yield await _datatable(api, feed)
+
+
+async def _tenant(api: ProcessMindApi, access: ApiAccess) -> AsyncIterator[Finding]:
+    try:
+        tenant = await api.tenant()
+        yield Finding(Mark.GOOD, f"key {access.key_name}: {access.origin} accepts it")
+        yield Finding(Mark.GOOD, f"tenant {tenant.id}: {tenant.display_name}")
+        organization = await api.organization()
+        yield Finding(Mark.GOOD, f"organization: {organization.display_name}")
+        datasets = await api.datasets()
+        names = ", ".join(f"{dataset.id} ({dataset.display_name})" for dataset in datasets)
+        yield Finding(Mark.GOOD, f"datasets: {names}")
+    except DeliveryError as error:
+        yield _failure("", error)
+
+
+async def _datatable(api: ProcessMindApi, feed: Feed) -> Finding:
+    try:
+        datatable = await api.datatable(feed.datatable_id)
+        dataset_id = feed.dataset_id or await api.find_dataset(feed.datatable_id)
+        dataset = await api.dataset(dataset_id)
+    except DeliveryError as error:
+        return _failure(f"feed {feed.name}: ", error)
+    if feed.datatable_id not in [table.id for table in dataset.datatables]:
+        return Finding(
+            Mark.BAD,
+            f"feed {feed.name}: dataset {dataset_id} does not hold the datatable {feed.datatable_id}",
+            "Correct the feed's dataset_id, or leave it out to have it looked up",
+            Exit.CONFIG,
+        )
+    names = f"datatable {datatable.id} ({datatable.display_name}) in dataset {dataset.id} ({dataset.display_name})"
+    return Finding(Mark.GOOD, f"feed {feed.name} delivers to {names}")
+
+
+def _failure(where: str, error: DeliveryError) -> Finding:
+    remedy = getattr(error, "remedy", "")
+    if isinstance(error, Transient):
+        return Finding(
+            Mark.BAD, f"{where}{error}", "Check base_url, the network and the proxy variables", Exit.UNAVAILABLE
+        )
+    return Finding(Mark.BAD, f"{where}{getattr(error, 'reason', error)}", remedy, Exit.CONFIG)

@@ -1,0 +1,55 @@
+"""Options and start-up that several commands share."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+
+from tablefeed import logs
+from tablefeed.assembly import FileKey
+from tablefeed.config import Settings, load
+from tablefeed.service import read_keys
+
+T = TypeVar("T")
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The configuration file. Without it: $TABLEFEED_CONFIG, then /etc/tablefeed/tablefeed.toml. "
+        "Every key may also come from the environment, as TABLEFEED_SECTION__KEY.",
+        show_default=False,
+    ),
+]
+
+
+def start(config: Path | None) -> tuple[Settings, dict[str, FileKey]]:
+    """Read configuration and keys, then set up logging. Raises Fatal."""
+    settings = load(config, os.environ)
+    keys = read_keys(settings, os.environ)
+    set_up_logs(settings, keys)
+    return settings, keys
+
+
+def set_up_logs(settings: Settings, keys: Mapping[str, FileKey]) -> None:
+    """Log to standard error as configured; the keys, as they are at any time, never appear there."""
+    logs.configure(settings.log.format, settings.log.level, sys.stderr, lambda: [key.value for key in keys.values()])
+
+
+def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
+    """An option's value. Raises the usage error that names the option and says what would be right."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,41 @@
+"""Time as the servers see it, learnt from their `Date` headers."""
+
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+
+def steady() -> float:
+    """Seconds that no clock change moves and that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ServerClocks:
+    """The clock of each server that has answered, told from the local steady clock.
+
+    A `Date` header has whole seconds; the later end of its second is taken, so that a grant is thought to expire up
+    to a second too early and never too late.
+    """
+
+    def __init__(self, wall: Callable[[], float], steady: Callable[[], float]) -> None:
+        """`wall` gives Unix seconds, and serves until a server has answered."""
+        self._wall = wall
+        self._steady = steady
+        self._offsets: dict[str, float] = {}
+
+    def observe(self, origin: str, date: str | None) -> None:
+        """Learn from an answer that has just arrived. An unreadable header teaches nothing."""
+        if date is None:
+            return
+        try:
+            seconds = parsedate_to_datetime(date).timestamp()
+        except (ValueError, OverflowError):
+            return
+        self._offsets[origin] = seconds + 1.0 - self._steady()
+
+    def now(self, *origins: str) -> int:
+        """Unix milliseconds on the clock of the first of these servers that is known, else on the local one."""
+        for origin in origins:
+            if (offset := self._offsets.get(origin)) is not None:
+                return round((self._steady() + offset) * 1000)
+        return round(self._wall() * 1000)

@@ -1,0 +1,200 @@
+"""The kinds of values that settings have. Each says, when it refuses one, what would be right.
+
+No message repeats a value that could be a secret set under the wrong key, or could hold a password.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from tablefeed.units import format_size, parse_duration, parse_size
+
+LARGEST_PUT = 5 * 2**30
+"""Bytes: what object stores take in one PUT."""
+STRFTIME_CODES = "aAbBdeFGHIjmMpSuUVwWyYzZ%"
+"""The strftime codes that give no "/"."""
+
+
+def option(default: Any, about: str, *, example: Any = None, **limits: Any) -> Any:
+    """A field: its default as it is written in a file, its description, and an example where it has no default."""
+    examples = None if example is None else [example]
+    return Field(default=default, description=about, examples=examples, validate_default=True, **limits)
+
+
+def needed(about: str, *, example: Any, **limits: Any) -> Any:
+    """A field without a default."""
+    return Field(description=about, examples=[example], **limits)
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        raise ValueError(f'has no unit: use "{value:g}s"')
+    raise ValueError('must be a duration in quotes, as in "30s"')
+
+
+def _at_least(least: float, text: str) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if value < least:
+            raise ValueError(f'must be at least "{text}"')
+        return value
+
+    return check
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return parse_size(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError('must be a size in quotes, as in "64MiB", or a number of bytes')
+
+
+def _put_size(value: int) -> int:
+    if not 0 < value <= LARGEST_PUT:
+        raise ValueError(
+            f'must be more than 0 and at most "{format_size(LARGEST_PUT)}", the most that one PUT can carry'
+        )
+    return value
+
+
+def _identifier(value: str) -> str:
+    if not re.fullmatch(r"[^\s/]+", value) or not value.isprintable() or value in (".", ".."):
+        raise ValueError('must be an id as ProcessMind shows it: not empty, without spaces and "/"')
+    return value
+
+
+def _feed_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ValueError('must begin with a letter or digit and hold only letters, digits, ".", "_" and "-"')
+    return value
+
+
+def _absolute_path(value: object) -> Path:
+    if isinstance(value, str | Path) and Path(value).is_absolute() and "\0" not in str(value):
+        return Path(value)
+    raise ValueError('must be an absolute path in quotes: one that begins with "/"')
+
+
+def _file(value: object) -> Path | None:
+    return None if value in ("", None) else _absolute_path(value)
+
+
+def _pattern(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError('must be a pattern such as "*.csv"')
+    return value
+
+
+def _suffix(value: str) -> str:
+    if "/" in value or "\0" in value:
+        raise ValueError('must be the end of a file name, as in ".done"')
+    return value
+
+
+def _directory(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError("must name a directory")
+    if ".." in value.split("/"):
+        raise ValueError('must not hold "..": write an absolute path for a directory that lies elsewhere')
+    return value
+
+
+def _template(value: str) -> str:
+    for code in re.findall(r"%(.?)", _directory(value), re.DOTALL):
+        if not code or code not in STRFTIME_CODES:
+            allowed = " ".join(f"%{letter}" for letter in STRFTIME_CODES)
+            raise ValueError(f'has the unknown code "%{code}": allowed are {allowed}, as in "archive/%Y/%m"')
+    return value
+
+
+def _plain_directory(value: str) -> str:
+    if value in ("delete", "leave"):
+        raise ValueError(f'must be a directory: refused files are never lost, so "{value}" is for `archive` only')
+    if "%" in value:
+        raise ValueError('must be a plain directory, as in "failed": codes such as %Y are for `archive` only')
+    return _directory(value)
+
+
+def _base_url(value: str) -> str:
+    form = 'must have the form "https://api.processmind.com"'
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(form) from None
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or re.search(r"\s", value)
+        or not value.isprintable()
+    ):
+        raise ValueError(form)
+    if "@" in parts.netloc:
+        raise ValueError(f"{form}, without a user or password")
+    if "?" in value or "#" in value:
+        raise ValueError(f'{form}, without "?" and "#"')
+    return value.rstrip("/")
+
+
+def is_plain_to_afar(url: str) -> bool:
+    """Whether a URL is plain http to another machine."""
+    parts: SplitResult = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def parse_listen(value: str) -> tuple[str, int] | None:
+    """Host and port of "host:port" or "[IPv6]:port"; None for "".
+
+    Raises ValueError.
+    """
+    if not value:
+        return None
+    found = re.fullmatch(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})", value)
+    if found is None or int(found["port"]) > 65_535:
+        raise ValueError('must have the form "127.0.0.1:8787" or "[::1]:8787"; "" turns the pages off')
+    return found["ipv6"] or found["host"], int(found["port"])
+
+
+def _listen(value: str) -> str:
+    parse_listen(value)
+    return value
+
+
+def _ledger_url(value: str) -> str:
+    right = 'use "sqlite:////var/lib/tablefeed/ledger.db" (four slashes: the path is absolute)'
+    if value.startswith(("postgresql", "postgres:")):
+        raise ValueError(f"names a PostgreSQL database, which is not available in this version of tablefeed: {right}")
+    if not re.fullmatch(r"sqlite:///(/[^?#\0]*[^/?#\0])", value):
+        raise ValueError(f"must name an SQLite file: {right}")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+PositiveDuration = Annotated[float, AfterValidator(_at_least(0.001, "1ms")), BeforeValidator(_duration)]
+LongDuration = Annotated[float, AfterValidator(_at_least(1, "1s")), BeforeValidator(_duration)]
+PutSize = Annotated[int, AfterValidator(_put_size), BeforeValidator(_size)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+FeedName = Annotated[str, AfterValidator(_feed_name)]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path)]
+OptionalFile = Annotated[Path | None, BeforeValidator(_file)]
+Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(strict=False)]
+Suffix = Annotated[str, AfterValidator(_suffix)]
+Template = Annotated[str, AfterValidator(_template)]
+PlainDirectory = Annotated[str, AfterValidator(_plain_directory)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Listen = Annotated[str, AfterValidator(_listen)]
+LedgerUrl = Annotated[str, AfterValidator(_ledger_url)]

@@ -1,0 +1,128 @@
+"""Where API keys come from. The key itself is read when it is needed, and never shown."""
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tablefeed.config.environment import KEY_VARIABLE
+from tablefeed.config.model import FeedSettings, Settings
+from tablefeed.errors import Exit, Fatal
+
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+CREDENTIAL = "api-key"
+_LONGEST_FILE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A key that lies in a file; it may be exchanged there at any time."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """For display."""
+        return f"file {self.path}"
+
+    def read(self) -> str:
+        """The key. Blocks on the file.
+
+        Raises Fatal when the file is missing, may not be read, or does not hold a key.
+        """
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(_LONGEST_FILE)
+        except PermissionError:
+            raise Fatal(
+                f"the API key file {self.path} may not be read by the user that runs tablefeed",
+                "Let that user own it with mode 0400, and enter its directory",
+                Exit.NO_PERMISSION,
+            ) from None
+        except FileNotFoundError:
+            raise Fatal(
+                f"the API key file {self.path} does not exist",
+                "Write the key to it, or set api_key_file to the file that holds it",
+            ) from None
+        except OSError as error:
+            raise Fatal(
+                f"the API key file {self.path} cannot be read: {error.strerror}",
+                "Set api_key_file to a file that holds the key",
+            ) from None
+        return _checked(content.decode("latin-1"), f"the API key file {self.path}")
+
+    def world_readable(self) -> bool:
+        """Whether every user of the machine may read the file. Blocks; False when it cannot be told."""
+        try:
+            return bool(self.path.stat().st_mode & stat.S_IROTH)
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVariable:
+    """A key that an environment variable holds."""
+
+    variable: str
+    value: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """For display."""
+        return f"environment variable {self.variable}"
+
+    def read(self) -> str:
+        """The key.
+
+        Raises Fatal when the variable does not hold a key.
+        """
+        return _checked(self.value, f"the environment variable {self.variable}")
+
+    def world_readable(self) -> bool:
+        """Whether every user of the machine may read the variable."""
+        return False
+
+
+KeySource = KeyFile | KeyVariable
+
+
+def key_source(settings: Settings, feed: FeedSettings, environ: Mapping[str, str]) -> KeySource:
+    """Where the key of a feed comes from.
+
+    Raises Fatal when nothing names one; settings that were loaded with this environment always have one.
+    """
+    source = find_key(feed.api_key_file or settings.api.api_key_file, environ)
+    if source is None:
+        raise Fatal(f"the feed {feed.name} has no API key", NO_KEY)
+    return source
+
+
+NO_KEY = (
+    f"Set it to the file that holds the API key, or set {KEY_VARIABLE}, or give the systemd credential `{CREDENTIAL}`"
+)
+
+
+def find_key(api_key_file: Path | None, environ: Mapping[str, str]) -> KeySource | None:
+    """The file that is configured, else the environment variable, else the systemd credential."""
+    if api_key_file is not None:
+        return KeyFile(api_key_file)
+    if environ.get(KEY_VARIABLE):
+        return KeyVariable(KEY_VARIABLE, environ[KEY_VARIABLE])
+    directory = environ.get(CREDENTIALS_VARIABLE)
+    if directory and (credential := Path(directory, CREDENTIAL)).is_file():
+        return KeyFile(credential)
+    return None
+
+
+def _checked(content: str, what: str) -> str:
+    key = content.strip()
+    if not key:
+        raise Fatal(f"{what} is empty", "Write the API key to it")
+    if len(key.splitlines()) > 1:
+        raise Fatal(f"{what} holds more than one line", "Let it hold the API key and nothing else")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise Fatal(
+            f"{what} holds spaces or characters that no API key has",
+            "Write the API key to it anew, as plain text and nothing else",
+        )
+    return key

@@ -1,0 +1,199 @@
+"""The settings: every key with its type, default and description, declared once.
+
+The sample file is made from this (`sample.py`). `load.load` gives the settings; what keys demand of each other is
+in `rules.py`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tablefeed.config.fields import (
+    AbsolutePath,
+    BaseUrl,
+    Duration,
+    FeedName,
+    Identifier,
+    LedgerUrl,
+    Listen,
+    LongDuration,
+    OptionalFile,
+    Patterns,
+    PlainDirectory,
+    PositiveDuration,
+    PutSize,
+    Suffix,
+    Template,
+    needed,
+    option,
+    parse_listen,
+)
+from tablefeed.model import Order, Ready
+
+
+class Section(BaseModel):
+    """What all sections have in common."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ApiSettings(Section):
+    """The ProcessMind API, and how often and as whom it is called."""
+
+    base_url: BaseUrl = option("https://api.processmind.com", "where the API is")
+    tenant_id: Identifier | None = option(None, "your tenant, as ProcessMind shows it", example="tenant-123")
+    api_key_file: OptionalFile = option(
+        "",
+        "a file that holds the API key and nothing else; without it $TABLEFEED_API_KEY is taken, "
+        "else the systemd credential `api-key`",
+        example="/etc/tablefeed/api-key",
+    )
+    url_lifetime: LongDuration = option("1h", "how long an upload URL is asked to be valid")
+    concurrency: int = option(8, "API calls at a time", ge=1)
+
+
+class FeedSettings(Section):
+    """One directory and the datatable that its files go to. Repeat the section for each feed."""
+
+    name: FeedName = needed("how logs, pages and commands call the feed", example="orders")
+    directory: AbsolutePath = needed("where the export drops its files", example="/srv/exports/orders")
+    datatable_id: Identifier = needed("the datatable that receives the files", example="table-456")
+    dataset_id: Identifier | None = option(
+        None, "the dataset of the datatable; looked up through the API when left out", example="dataset-1"
+    )
+    include: Patterns = option(("*.csv", "*.xlsx"), "which files to take, compared without case", min_length=1)
+    exclude: Patterns = option((".*", "~$*"), "which of them to leave: hidden files and Excel's lock files")
+    recursive: bool = option(default=False, about="whether to look into subdirectories too")
+    ready: Annotated[Ready, Field(strict=False)] = option(
+        "closed",
+        '"closed": nobody has the file open for writing; "stable": it did not change for `settle`, for network '
+        'shares; "marker": a second file beside it says that it is whole',
+    )
+    marker_suffix: Suffix = option(".done", 'with "marker": orders.csv is whole when orders.csv.done is there')
+    settle: Duration = option("2s", "how long a file must have been quiet before it is taken")
+    empty_after: Duration = option(
+        "24h", 'how long an empty file may wait for content before it is refused; "0s": for ever'
+    )
+    order: Annotated[Order, Field(strict=False)] = option(
+        "oldest", 'which file goes first: "oldest", "newest" or "name"'
+    )
+    concurrency: int = option(0, "uploads of this feed at a time; 0: only the limit in [upload] counts", ge=0)
+    priority: int = option(0, "feeds with a higher number are served first")
+    archive: Template = option(
+        "archive",
+        "where delivered files go, in the feed's directory or at an absolute path; codes such as %Y-%m stand for the "
+        'time; "delete" removes them, "leave" lets them lie',
+    )
+    failed: PlainDirectory = option("failed", "where files go that can never be delivered, with the reason beside them")
+    tenant_id: Identifier | None = option(None, "another tenant than in [api]", example="tenant-456")
+    api_key_file: OptionalFile = option("", "another key than in [api]", example="/etc/tablefeed/api-key-of-tenant-456")
+    base_url: BaseUrl | None = option(None, "another API than in [api]", example="https://api.processmind.com")
+
+
+class UploadSettings(Section):
+    """Sending files to the object store."""
+
+    concurrency: int = option(16, "uploads at a time, of all feeds together", ge=1)
+    stall_timeout: PositiveDuration = option(
+        "60s", "an upload that moves no byte for so long is broken off and repeated"
+    )
+    refresh_margin: Duration = option(
+        "60s", "an upload URL that is valid for less than this is replaced before its use"
+    )
+    allow_http: bool = option(default=False, about="whether plain http may leave this machine")
+    ca_file: OptionalFile = option("", 'certificates to trust, in PEM form; "": those of the system')
+    max_size: PutSize = option("5GiB", "larger files are refused; stores take no more than 5GiB in one PUT")
+
+
+class LedgerSettings(Section):
+    """The durable record of every file, and the queue."""
+
+    url: LedgerUrl = option("sqlite:////var/lib/tablefeed/ledger.db", "an SQLite file on a local disk")
+    history_keep: Duration = option("90d", "how long delivered and refused files stay in the history")
+
+
+class HttpSettings(Section):
+    """Status page, metrics and health checks."""
+
+    listen: Listen = option("127.0.0.1:8787", 'address and port; "" turns it off')
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None when turned off."""
+        return parse_listen(self.listen)
+
+
+class LogSettings(Section):
+    """What is written to standard error."""
+
+    format: Literal["auto", "json", "console"] = option(
+        "auto", '"json", "console", or "auto": console on a terminal, else json'
+    )
+    level: Literal["debug", "info", "warning", "error"] = option(
+        "info", 'the least that is written: "debug", "info", "warning" or "error"'
+    )
+
+
+class WatchSettings(Section):
+    """Finding new files."""
+
+    rescan: LongDuration = option("60s", "how often each directory is read through, whatever events told")
+    polling: bool = option(default=False, about="whether to do without events from the kernel")
+
+
+class ServiceSettings(Section):
+    """The daemon itself."""
+
+    shutdown_grace: Duration = option("30s", "how long uploads in flight may go on after SIGTERM")
+
+
+class Settings(BaseSettings):
+    """All of the configuration."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        case_sensitive=True,
+        env_prefix="TABLEFEED_",
+        env_nested_delimiter="__",
+    )
+
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    feeds: tuple[FeedSettings, ...] = Field(strict=False, min_length=1)
+    upload: UploadSettings = Field(default_factory=UploadSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    watch: WatchSettings = Field(default_factory=WatchSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has read: the sources that read by themselves stop at their first error."""
+        return (init_settings,)
+
+
+FEED_KEYS = FeedSettings.model_fields
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+"""The sections that stand once, by name."""
+
+LATER = {
+    "feeds": ("notify_url", "expect_every", "archive_keep", "duplicates", "strict"),
+    "upload": ("bandwidth",),
+    "http": ("token_file",),
+}
+"""Keys that a later version will have."""

@@ -1,0 +1,217 @@
+"""The dispatcher: claims due files from the ledger, feed by feed in turn, and hands them to workers.
+
+It claims a little more than the upload slots, so that the next grants are fetched while the current uploads run, and
+at least one file of every feed, so that a backlog in one delays no other.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from tablefeed.gates import Gates
+from tablefeed.ledger import Want
+from tablefeed.model import Entry, Feed
+
+TICK = 5.0
+"""Seconds after which the dispatcher looks at the ledger even when nothing woke it."""
+_NEVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the plan needs to know of a feed that may have due files."""
+
+    feed: str
+    in_flight: int
+    limit: int
+    """Of this feed alone, look-ahead included; 0: none."""
+    priority: int
+    allowance: int | None
+    """What its gates let through now; None: any number."""
+
+
+def plan(demands: Sequence[Demand], room: int) -> dict[str, int]:
+    """How many files to claim of each feed, given in the order of their turns.
+
+    `room` is shared out evenly, the highest priority first; a feed with nothing in flight gets one even without room.
+    """
+    wants: dict[str, int] = {}
+    spare = {demand.feed: _spare(demand, room) for demand in demands}
+    for priority in sorted({demand.priority for demand in demands}, reverse=True):
+        peers = [demand.feed for demand in demands if demand.priority == priority]
+        while room > 0 and (hungry := [feed for feed in peers if spare[feed] > wants.get(feed, 0)]):
+            portion = max(1, room // len(hungry))
+            for feed in hungry:
+                got = min(portion, spare[feed] - wants.get(feed, 0), room)
+                wants[feed] = wants.get(feed, 0) + got
+                room -= got
+    for demand in demands:
+        if demand.in_flight == 0 and spare[demand.feed] > 0:
+            wants.setdefault(demand.feed, 1)
+    return {feed: count for feed, count in wants.items() if count > 0}
+
+
+def _spare(demand: Demand, room: int) -> int:
+    limits = [max(room, 1)]
+    if demand.limit:
+        limits.append(max(0, demand.limit - demand.in_flight))
+    if demand.allowance is not None:
+        limits.append(demand.allowance)
+    return min(limits)
+
+
+class QueuePort(Protocol):
+    """What the dispatcher needs of the ledger."""
+
+    async def claim(self, wants: Sequence[Want]) -> list[Entry]:
+        """Take due rows."""
+
+    async def feeds_due(self, after: int, until: int) -> list[str]:
+        """Feeds with an open row that becomes due in (after, until]."""
+
+    async def next_due(self, after: int) -> int | None:
+        """When the next open row becomes due, later than `after`."""
+
+
+class Dispatcher:
+    """Claims files and works on each in a task; a task that has ended its file takes the next one that is claimed."""
+
+    def __init__(
+        self,
+        queue: QueuePort,
+        feeds: Mapping[str, Feed],
+        gates: Gates,
+        work: Callable[[Entry], Awaitable[None]],
+        *,
+        slots: int,
+        wall: Callable[[], float],
+        steady: Callable[[], float],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`slots`: uploads at a time. `wall` gives Unix seconds, `steady` is the clock of the gates.
+
+        `ended` is called after each file.
+        """
+        self._queue = queue
+        self._feeds = feeds
+        self._gates = gates
+        self._work = work
+        self._capacity = 2 * slots + 2
+        self._refill = max(1, slots // 2)
+        self._wall = wall
+        self._steady = steady
+        self._ended = ended
+        self._in_flight: Counter[str] = Counter()
+        self._maybe = dict.fromkeys(feeds)
+        """Feeds that may have due files, in the order of their turns."""
+        self._alarm = 0
+        """When the ledger must be asked for due rows, in Unix milliseconds; 0: at once."""
+        self._asked_until = 0
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def wake(self, feed: str) -> None:
+        """Tell that a feed has new due files."""
+        if feed in self._feeds:
+            self._maybe.setdefault(feed)
+            self._wake.set()
+
+    def due_at(self, moment: int) -> None:
+        """Tell that some row becomes due then, in Unix milliseconds."""
+        if moment < self._alarm:
+            self._alarm = moment
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Claim no more; `run` returns when all files in flight have ended."""
+        self._stopping = True
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Files claimed and not ended."""
+        return self._in_flight.total()
+
+    async def run(self) -> None:
+        """Dispatch until `stop`, then wait for the files in flight."""
+        ready: deque[Entry] = deque()
+        async with asyncio.TaskGroup() as workers:
+            while not self._stopping:
+                self._wake.clear()
+                await self._note_due()
+                entries = await self._claim()
+                ready.extend(entries)
+                for _ in entries:
+                    workers.create_task(self._worker(ready))
+                if not entries:
+                    await self._sleep()
+
+    async def _worker(self, ready: deque[Entry]) -> None:
+        while ready:
+            entry = ready.popleft()
+            feed = entry.version.feed
+            try:
+                await self._work(entry)
+            finally:
+                self._in_flight[feed] -= 1
+                self._gates.ended(feed)
+                if self._room() > 0 or self._in_flight[feed] == 0:
+                    self._wake.set()
+                self._ended()
+
+    def _room(self) -> int:
+        room = self._capacity - self.in_flight
+        return room if room >= self._refill else 0
+
+    async def _note_due(self) -> None:
+        now = self._now()
+        if now < self._alarm:
+            return
+        self._alarm = _NEVER
+        for feed in await self._queue.feeds_due(self._asked_until, now):
+            self.wake(feed)
+        self._asked_until = now
+        following = await self._queue.next_due(now)
+        if following is not None:
+            self.due_at(following)
+
+    async def _claim(self) -> list[Entry]:
+        wants = plan([self._demand(feed) for feed in self._maybe], self._room())
+        if not wants:
+            return []
+        for feed in wants:
+            del self._maybe[feed]
+            self._gates.probe(feed)
+        entries = await self._queue.claim([Want(f, self._feeds[f].order, count) for f, count in wants.items()])
+        got = Counter(entry.version.feed for entry in entries)
+        self._in_flight.update(got)
+        for feed, count in wants.items():
+            if got[feed] == count:
+                self._maybe.setdefault(feed)
+            elif got[feed] == 0:
+                self._gates.ended(feed)
+        return entries
+
+    def _demand(self, name: str) -> Demand:
+        feed = self._feeds[name]
+        return Demand(
+            feed=name,
+            in_flight=self._in_flight[name],
+            limit=2 * feed.concurrency,
+            priority=feed.priority,
+            allowance=self._gates.allowance(name),
+        )
+
+    async def _sleep(self) -> None:
+        seconds = min(TICK, max(0.0, (self._alarm - self._now()) / 1000))
+        probe = self._gates.next_probe()
+        if probe is not None and self._maybe:
+            seconds = min(seconds, max(0.0, probe - self._steady()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    def _now(self) -> int:
+        return round(self._wall() * 1000)

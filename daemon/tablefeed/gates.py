@@ -1,0 +1,134 @@
+"""Gates close off what fails as a whole: a feed that is misconfigured, or a server that is down.
+
+A closed gate lets one probe through at a time, after a growing wait, and opens when a probe succeeds. So an outage
+costs one request a wait instead of a whole queue of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tablefeed.retry import backoff
+
+
+@dataclass(slots=True)
+class Gate:
+    """One gate. It closes after `threshold` failures without a success between them."""
+
+    threshold: int
+    failures: int = 0
+    opens_at: float = 0.0
+    """When the next probe may go, on the caller's clock."""
+    probing: bool = False
+    reason: str = ""
+    closed_since: float | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether only probes may pass."""
+        return self.failures >= self.threshold
+
+    def allowance(self, now: float) -> int | None:
+        """How many may pass now; None: any number."""
+        if not self.closed:
+            return None
+        return 0 if self.probing or now < self.opens_at else 1
+
+    def failed(self, now: float, reason: str, delay: float) -> bool:
+        """Record a failure, after which the next probe waits `delay`; returns whether this closed the gate."""
+        was_closed = self.closed
+        self.failures += 1
+        self.reason = reason
+        self.probing = False
+        if self.closed:
+            self.opens_at = max(self.opens_at, now + delay)
+        if self.closed and not was_closed:
+            self.closed_since = now
+            return True
+        return False
+
+    def succeeded(self) -> bool:
+        """Record a success; returns whether this opened a closed gate."""
+        was_closed = self.closed
+        self.failures = 0
+        self.opens_at = 0.0
+        self.probing = False
+        self.reason = ""
+        self.closed_since = None
+        return was_closed
+
+
+FEED_THRESHOLD = 1
+HOST_THRESHOLD = 3
+
+
+class Gates:
+    """The gates of all feeds and servers. `clock` gives seconds that only grow."""
+
+    def __init__(self, clock: Callable[[], float], random: Callable[[], float]) -> None:
+        """`random` gives [0, 1), for the jitter of the probes."""
+        self._clock = clock
+        self._random = random
+        self._feeds: dict[str, Gate] = {}
+        self._hosts: dict[str, Gate] = {}
+        self._hosts_of: dict[str, set[str]] = {}
+
+    def relate(self, feed: str, origin: str) -> None:
+        """Let the feed wait while this server fails."""
+        self._hosts_of.setdefault(feed, set()).add(origin)
+
+    def allowance(self, feed: str) -> int | None:
+        """How many files of the feed may start now; None: any number."""
+        now = self._clock()
+        limits = [limit for gate in self._of(feed) if (limit := gate.allowance(now)) is not None]
+        return min(limits, default=None)
+
+    def probe(self, feed: str) -> None:
+        """Take note that a file of the feed has started: closed gates let no other through until it has ended."""
+        for gate in self._of(feed):
+            if gate.closed:
+                gate.probing = True
+
+    def ended(self, feed: str) -> None:
+        """A file ended without telling whether its gates work; the next probe may go."""
+        for gate in self._of(feed):
+            gate.probing = False
+
+    def feed_failed(self, feed: str, reason: str) -> bool:
+        """Close the feed's gate; returns whether it was open."""
+        gate = self._feeds.setdefault(feed, Gate(FEED_THRESHOLD))
+        return gate.failed(self._clock(), reason, self._wait(gate))
+
+    def host_failed(self, origin: str, reason: str, asked: float | None) -> bool:
+        """Count a server's failure; returns whether its gate closed."""
+        gate = self._hosts.setdefault(origin, Gate(HOST_THRESHOLD))
+        return gate.failed(self._clock(), reason, self._wait(gate, asked))
+
+    def host_succeeded(self, origin: str) -> bool:
+        """Open a server's gate; returns whether it was closed."""
+        gate = self._hosts.get(origin)
+        return gate is not None and gate.succeeded()
+
+    def feed_succeeded(self, feed: str) -> bool:
+        """Open a feed's gate; returns whether it was closed."""
+        gate = self._feeds.get(feed)
+        return gate is not None and gate.succeeded()
+
+    def next_probe(self) -> float | None:
+        """When the next closed gate lets a probe through, on this object's clock."""
+        gates = (*self._feeds.values(), *self._hosts.values())
+        return min((gate.opens_at for gate in gates if gate.closed and not gate.probing), default=None)
+
+    def paused(self) -> dict[str, str]:
+        """The closed gates of feeds, with the reason of each."""
+        return {feed: gate.reason for feed, gate in self._feeds.items() if gate.closed}
+
+    def failing_hosts(self) -> dict[str, str]:
+        """The closed gates of servers, with the reason of each."""
+        return {origin: gate.reason for origin, gate in self._hosts.items() if gate.closed}
+
+    def _wait(self, gate: Gate, asked: float | None = None) -> float:
+        return backoff(gate.failures + 1 - gate.threshold + 1, self._random, asked)
+
+    def _of(self, feed: str) -> list[Gate]:
+        hosts = [self._hosts[origin] for origin in self._hosts_of.get(feed, ()) if origin in self._hosts]
+        return hosts + ([self._feeds[feed]] if feed in self._feeds else [])

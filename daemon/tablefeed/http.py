@@ -1,0 +1,133 @@
+"""The edge to HTTP: sessions, origins, proxies, TLS, and aiohttp's errors turned into ours.
+
+aiohttp's own exception texts contain whole URLs with their signatures, so none of them is ever passed on.
+"""
+
+import asyncio
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from tablefeed import __version__
+from tablefeed.errors import BadAnswer, Fatal, Unreachable
+
+USER_AGENT = f"tablefeed/{__version__}"
+CONNECT_TIMEOUT = 30.0
+ANSWER_TIMEOUT = 60.0
+"""Seconds in which the API must begin to answer, and then must not pause for longer."""
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """TLS with the system's authorities, or with those in `ca_file` alone.
+
+    Raises Fatal when the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Fatal(
+            f"[upload] ca_file {ca_file} cannot be used: {error.strerror or error}",
+            "Name a readable file with certificates in PEM form, or leave it empty for the system's",
+        ) from None
+
+
+def make_session(connections: int, context: ssl.SSLContext) -> aiohttp.ClientSession:
+    """A session for up to `connections` requests at a time. Retries, redirects and cookies are not its business."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections, ssl=context, ttl_dns_cache=60),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT),
+        headers={"User-Agent": USER_AGENT},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=True,
+    )
+
+
+def parse_url(text: str) -> URL:
+    """The URL with not one character changed: a signature covers its very spelling.
+
+    Raises ValueError without the URL in its text.
+    """
+    try:
+        url = URL(text, encoded=True)
+        ok = url.scheme in ("http", "https") and bool(url.host) and url.port is not None
+    except ValueError:
+        ok = False
+    if not ok:
+        raise ValueError("it is not an http(s) URL")
+    return url
+
+
+def origin_of(url: URL) -> str:
+    """Scheme, host and port: all of a URL that may be shown."""
+    port = "" if url.is_default_port() else f":{url.explicit_port}"
+    host = f"[{url.host}]" if url.host and ":" in url.host else url.host
+    return f"{url.scheme}://{host}{port}"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether the host is this machine by its very name."""
+    if host is None:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def proxy_for(url: URL) -> str | None:
+    """The proxy that the environment names for a URL (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+
+    aiohttp's own `trust_env` would also send credentials from ~/.netrc, which a presigned URL does not bear.
+    """
+    proxy = getproxies().get(url.scheme)
+    if not proxy or is_loopback(url.host) or proxy_bypass(url.host or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+@contextmanager
+def translated(origin: str) -> Iterator[None]:
+    """Turn what aiohttp and the socket raise into Unreachable or BadAnswer, with the cause in a few safe words."""
+    try:
+        yield
+    except (
+        aiohttp.ClientPayloadError,
+        aiohttp.ClientResponseError,
+        aiohttp.http.HttpProcessingError,
+    ) as error:
+        raise BadAnswer(origin, f"broken HTTP ({type(error).__name__})") from None
+    except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+        raise Unreachable(origin, _cause(error)) from None
+
+
+def _cause(error: BaseException) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            inner = error.certificate_error
+            return f"its certificate is not trusted: {getattr(inner, 'verify_message', type(inner).__name__)}"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known (DNS)"
+        case aiohttp.ClientConnectorError():
+            return _os_cause(error.os_error)
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection before it answered"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered {error.status}"
+        case aiohttp.ServerTimeoutError() | TimeoutError():
+            return "it did not answer in time"
+        case OSError():
+            return _os_cause(error)
+        case _:
+            return type(error).__name__
+
+
+def _os_cause(error: OSError) -> str:
+    """In the system's words: asyncio writes addresses into `strerror`."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__

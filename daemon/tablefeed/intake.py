@@ -1,0 +1,278 @@
+"""One feed's way from a sighting to the ledger: look at what events and scans lead to, and queue what is settled.
+
+Events are hints and the scan is the truth: whatever goes wrong in between costs time and never a file.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from typing import Protocol, TypeVar, assert_never
+
+import structlog
+
+from tablefeed.clock import steady
+from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.judge import Judge, Verdict, printable
+from tablefeed.model import Feed, FileVersion, Ready
+from tablefeed.pending import Pending
+from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
+from tablefeed.scan import BATCH, Problem, Selection, scan
+from tablefeed.watch import Watcher
+
+log = structlog.get_logger(__name__)
+
+LIMIT = 10_000
+"""Hints and waiting files that one feed keeps in memory, of each."""
+_LEAST_SLEEP = 0.01
+
+T = TypeVar("T")
+
+
+class LedgerPort(Protocol):
+    """What an intake asks of the ledger."""
+
+    async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
+        """Those versions that are neither open nor closed and left in place."""
+        ...
+
+    async def enqueue(self, versions: Sequence[FileVersion]) -> object:
+        """Queue settled versions, durably; an older version that still waits at the same path is gone."""
+        ...
+
+    async def refuse(self, version: FileVersion, error: FileRefused) -> object:
+        """Record a version that can never be delivered."""
+        ...
+
+
+class Intake:
+    """Finds the files of one feed and puts them into the ledger's queue."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        ledger: LedgerPort,
+        *,
+        rescan: float,
+        polling: bool,
+        clock: Callable[[], float],
+        on_queued: Callable[[str], None],
+        on_trouble: Callable[[FeedBlocked | DiskTrouble], None],
+        on_recovered: Callable[[], None],
+        tick: float = 5.0,
+    ) -> None:
+        """`rescan` is the time between scans, `tick` the time between looks at a directory that is away, in seconds.
+
+        `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name after files
+        were queued; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
+        """
+        self._feed = feed
+        self._ledger = ledger
+        self._rescan = rescan
+        self._polling = polling
+        self._clock = clock
+        self._on_queued = on_queued
+        self._on_trouble = on_trouble
+        self._on_recovered = on_recovered
+        self._tick = tick
+        self._rules = Rules.of(feed)
+        self._judge = Judge(feed, self._rules, clock=clock, pause=tick)
+        self._selection = Selection(feed)
+        self._pending = Pending(LIMIT)
+        self._hints: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self._scans = 0
+        self._scan_at = steady()
+        self._scan_not_before = steady()
+        self._trouble = ""
+        self._problems: frozenset[Problem] = frozenset()
+        # A thread of its own: a share that hangs holds up this feed alone.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"tablefeed-{feed.name}")
+        self._log = log.bind(feed=feed.name)
+        self.first_scan = asyncio.Event()
+        """The first scan has begun."""
+        self.scanned = asyncio.Event()
+        """A whole scan has been done."""
+
+    @property
+    def waiting(self) -> Mapping[str, Wait]:
+        """What is not settled yet, by relative path."""
+        return self._pending.waits()
+
+    def hint(self, path: str) -> None:
+        """Look at a path (relative to the feed's directory, "" for all of it) soon."""
+        if self._rules.marks(path):
+            path = path.removesuffix(self._rules.marker_suffix)
+        if not path:
+            self._want_scan()
+        elif not self._is_due_soon(path) if self._selection.takes(path) else self._selection.enters(path):
+            self._hints[path] = None
+            if len(self._hints) > LIMIT:
+                self._hints.clear()
+                self._want_scan()
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Take files in until cancelled, outlasting all trouble with the directory.
+
+        Raises an ExceptionGroup with what the ledger raises.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if not self._polling:
+                    tasks.create_task(self._watcher().run())
+                while True:
+                    if steady() >= self._scan_at:
+                        await self._scan_or_report()
+                    await self._look_around()
+                    if self._pending.has_room_again():
+                        self._want_scan()
+                    await self._sleep(self._scan_at - steady())
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def settle_all(self, patience: float) -> Mapping[str, Wait]:
+        """Queue what is there, waiting up to `patience` seconds for files to settle.
+
+        Returns what those that are left wait for, by relative path. Trouble with the directory is reported as in `run`.
+        """
+        end = steady() + patience
+        await self._scan_or_report()
+        while True:
+            await self._look_around()
+            if self._pending.has_room_again():
+                await self._scan_or_report()
+            due = self._pending.next_due()
+            if due is None or due - self._clock() > end - steady() or steady() >= end:
+                return self.waiting
+            await self._sleep(end - steady())
+
+    def _watcher(self) -> Watcher:
+        return Watcher(
+            self._feed.directory,
+            feed=self._feed.name,
+            recursive=self._feed.recursive,
+            # A file waits for `settle` anyway, so that the watch may take a tenth of it and rest the longer.
+            step=0.02 if self._feed.ready is Ready.MARKER else min(max(self._feed.settle / 10, 0.02), 0.2),
+            tick=self._tick,
+            on_changes=self._hint_all,
+            on_gap=self._want_scan,
+        )
+
+    def _hint_all(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.hint(path)
+
+    def _is_due_soon(self, path: str) -> bool:
+        """Whether a file will be looked at anyway, so that a file that grows is not looked at with every write."""
+        due = self._pending.due_at(path)
+        return due is not None and due - self._clock() <= max(self._rules.settle, RECHECK)
+
+    def _want_scan(self) -> None:
+        self._scan_at = min(self._scan_at, max(steady(), self._scan_not_before))
+        self._wake.set()
+
+    async def _sleep(self, longest: float) -> None:
+        """Until a hint, the next file's time, or `longest` seconds have passed."""
+        due = self._pending.next_due()
+        seconds = longest if due is None else min(longest, due - self._clock())
+        try:
+            async with asyncio.timeout(0 if self._hints else max(seconds, _LEAST_SLEEP)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _in_thread(self, function: Callable[[], T], /) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def _scan_or_report(self) -> None:
+        began = steady()
+        self._scan_at = began + self._rescan
+        try:
+            await self._scan()
+        except (FeedBlocked, DiskTrouble) as error:
+            self._scan_at = steady() + min(self._tick, self._rescan)
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._on_trouble(error)
+            return
+        # Scans that events ask for take at most half of the time.
+        self._scan_not_before = steady() + min(steady() - began, self._rescan)
+        if self._trouble:
+            self._trouble = ""
+            self._on_recovered()
+
+    async def _scan(self) -> None:
+        self._scans += 1
+        self.first_scan.set()
+        await self._in_thread(self._judge.prepare)
+        problems = await self._scan_below("")
+        for problem in problems - self._problems:
+            self._log.warning("not_scanned", path=printable(problem.path), reason=problem.cause)
+        self._problems = problems
+        self._pending.expire(self._scans, self._clock())
+        self.scanned.set()
+
+    async def _scan_below(self, path: str) -> frozenset[Problem]:
+        problems: set[Problem] = set()
+        async with aclosing(scan(self._feed.directory, self._selection, path, run=self._in_thread)) as batches:
+            async for batch in batches:
+                problems.update(batch.problems[: BATCH - len(problems)])
+                await self._take(batch.entries)
+                if not path:
+                    await self._look_around()
+        return frozenset(problems)
+
+    async def _look_around(self) -> None:
+        """Look at what events have told and what is due by now."""
+        hints, self._hints = self._hints, {}
+        paths = [*(hints | dict.fromkeys(self._pending.due(self._clock(), LIMIT)))]
+        for start in range(0, len(paths), BATCH):
+            sightings = await self._in_thread(partial(self._judge.look, paths[start : start + BATCH]))
+            await self._take(sightings.files)
+            for path, wait in sightings.troubles:
+                self._pending.put(path, self._pending.history(path), wait, self._scans)
+            for path in sightings.others:
+                self._pending.drop(path)
+            self._hint_all(sightings.elsewhere)
+            for path in sightings.directories:
+                if self._selection.enters(path):
+                    await self._scan_below(path)
+
+    async def _take(self, entries: Sequence[tuple[str, os.stat_result]]) -> None:
+        """Judge the files that the ledger does not know, and do what follows."""
+        found = {FileVersion.of(self._feed.name, path, it): it for path, it in entries}
+        if not found:
+            return
+        unknown = await self._ledger.unknown([*found])
+        for version in found.keys() - set(unknown):
+            self._pending.drop(version.path)
+        if unknown:
+            files = [(version.path, found[version], self._pending.history(version.path)) for version in unknown]
+            await self._act(await self._in_thread(partial(self._judge.judge, files)))
+
+    async def _act(self, verdicts: Iterable[Verdict]) -> None:
+        settled: list[FileVersion] = []
+        refused: list[tuple[FileVersion, FileRefused]] = []
+        for verdict in verdicts:
+            self._pending.drop(verdict.path)
+            match verdict.decision:
+                case Settled():
+                    settled.append(verdict.version)
+                case Wait() as wait:
+                    self._pending.put(verdict.path, verdict.history, wait, self._scans)
+                case Refuse(reason, remedy):
+                    path = printable(str(self._feed.directory / verdict.path))
+                    refused.append((verdict.version, FileRefused(path, reason, remedy)))
+                case Ignore():
+                    pass
+                case _:
+                    assert_never(verdict.decision)
+        if settled:
+            await self._ledger.enqueue(settled)
+            self._on_queued(self._feed.name)
+        for version, error in refused:
+            await self._ledger.refuse(version, error)

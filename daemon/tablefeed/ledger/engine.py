@@ -1,0 +1,171 @@
+"""Opening the ledger: file mode, the lock that keeps a second daemon out, pragmas and migrations.
+
+Everything that only SQLite needs is here. All functions block; the ledger calls them on its own thread.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
+from tablefeed.ledger.schema import HEAD
+
+_WAITING_HELPS = ("full", "disk i/o error", "locked", "unable to open", "readonly")
+
+
+class Lock:
+    """An exclusive `flock` on a file beside the ledger, held until `release` or the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises LedgerUnusable when another process holds it, and names that process.
+        """
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            raise LedgerUnusable(
+                f"the ledger {path.with_suffix('')} is in use by another tablefeed (process {holder})",
+                "Stop that one first, or give this one its own [ledger] url",
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the next daemon in."""
+        os.close(self._fd)
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that an SQLite URL names."""
+    return Path(sa.make_url(url).database or "")
+
+
+def prepare_file(path: Path) -> None:
+    """Make the ledger's file and directory when they are missing, readable by the owner alone.
+
+    Raises LedgerUnusable, naming the path and the remedy.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+    except PermissionError as error:
+        raise LedgerUnusable(
+            f"the ledger {path} cannot be written: {error.strerror}",
+            f"Let the user that runs tablefeed own {path.parent}, or set [ledger] url to another place",
+            Exit.NO_PERMISSION,
+        ) from error
+    except OSError as error:
+        raise LedgerUnusable(
+            f"the ledger {path} cannot be created: {error.strerror}",
+            "Set [ledger] url to a file on a local disk",
+        ) from error
+
+
+def connect(url: str) -> sa.Connection:
+    """A connection to an up-to-date ledger, for use on the calling thread only.
+
+    Raises LedgerUnusable for a damaged file or one that a newer tablefeed has written.
+    """
+    engine = sa.create_engine(url, poolclass=StaticPool, connect_args={"timeout": 10.0}, hide_parameters=True)
+    with translated(url):
+        connection = engine.connect()
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.exec_driver_sql("PRAGMA synchronous=FULL")
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+            connection.commit()
+        _migrate(connection, url)
+    return connection
+
+
+def inspect_ledger(url: str) -> str:
+    """What can be said of the ledger without changing or locking it, in one line.
+
+    Raises LedgerUnusable when a daemon could not use it.
+    """
+    path = sqlite_path(url)
+    if not path.exists():
+        parent = next(place for place in path.parents if place.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise LedgerUnusable(
+                f"the ledger {path} cannot be made: {parent} is not writable for this user",
+                "Make its directory, or set [ledger] url to another place",
+                Exit.NO_PERMISSION,
+            )
+        return f"ledger {path}: made at the first start"
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise LedgerUnusable(
+            f"the ledger {path} is not writable for this user",
+            "Run this as the user that runs the daemon, or correct the owner",
+            Exit.NO_PERMISSION,
+        )
+    with translated(url):
+        engine = sa.create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=StaticPool)
+        with engine.connect() as connection:
+            known = sa.inspect(connection).get_table_names()
+        engine.dispose()
+    if known and "alembic_version" not in known:
+        raise LedgerUnusable(f"{path} is a database of something else", "Set [ledger] url to a new file")
+    return f"ledger {path}: {path.stat().st_size} bytes"
+
+
+def _migrate(connection: sa.Connection, url: str) -> None:
+    present = sa.inspect(connection).get_table_names()
+    version = None
+    if "alembic_version" in present:
+        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    connection.rollback()
+    if version == HEAD:
+        return
+    # Imported here because it costs a third of a second and is needed once in a ledger's life.
+    from alembic import command, script
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {revision.revision for revision in script.ScriptDirectory.from_config(config).walk_revisions()}
+    if version is not None and version not in known:
+        raise LedgerUnusable(
+            f"the ledger {describe(url)} was written by a newer tablefeed (schema {version}, this one knows {HEAD})",
+            "Install the newer version again, or set [ledger] url to a new file",
+        )
+    command.upgrade(config, "head")
+    connection.commit()
+
+
+def describe(url: str) -> str:
+    """The URL as it may be shown: a path for SQLite, else without a password."""
+    parsed = sa.make_url(url)
+    return parsed.database or "" if parsed.get_backend_name() == "sqlite" else parsed.render_as_string()
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn the database's errors into ours: DiskTrouble where waiting helps, LedgerUnusable where it does not."""
+    try:
+        yield
+    except TablefeedError:
+        raise
+    except sa.exc.DBAPIError as error:
+        text = str(error.orig)
+        if isinstance(error, sa.exc.OperationalError) and any(hint in text.lower() for hint in _WAITING_HELPS):
+            raise DiskTrouble(describe(url), f"the ledger cannot be written: {text}") from None
+        raise LedgerUnusable(
+            f"the ledger {describe(url)} is damaged or is no ledger: {text}",
+            "Move it aside and start again: files that still lie in their directories are queued anew",
+        ) from None

@@ -1,0 +1,204 @@
+"""The ledger as the rest of the daemon sees it: async methods, each durable when it returns.
+
+All statements run on one thread of the ledger's own. Transitions that arrive while a commit runs are committed together
+(group commit): same-kind ones as one statement, all as one transaction.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import structlog
+
+from tablefeed.batch import Batcher
+from tablefeed.errors import DeliveryError, DiskTrouble
+from tablefeed.ledger import engine, queries, transitions
+from tablefeed.ledger.transitions import Closing, Failure, Transition, Want
+from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
+
+R = TypeVar("R")
+log = structlog.get_logger("ledger")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_GROUP = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Op:
+    transition: Transition
+    item: Any
+
+
+class Ledger:
+    """The durable record of every file version, and the queue of those still open.
+
+    While the disk is full or broken, transitions wait inside until they are durable: nothing is claimed, nothing is
+    moved, and nothing is lost. Raises LedgerUnusable where waiting cannot help.
+    """
+
+    def __init__(
+        self, url: str, *, owner: str, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """`owner` marks this daemon's claims; `clock` gives Unix seconds."""
+        self._url = url
+        self._owner = owner
+        self._clock = clock
+        self._sleep = sleep
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._batcher: Batcher[_Op, Any] = Batcher(self._commit, executor=self._executor, max_batch=_GROUP)
+        self._lock: engine.Lock | None = None
+        self._conn: sa.Connection
+        self._in_trouble = False
+
+    async def open(self) -> int:
+        """Lock, open, migrate, and put back what a daemon that died held; returns how many rows that were.
+
+        Raises LedgerUnusable, with the remedy in words.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
+            held: int = await self._do(transitions.release, None)
+        except BaseException:
+            if self._lock:
+                self._lock.release()
+            self._executor.shutdown(wait=False)
+            raise
+        return held
+
+    def _open(self) -> None:
+        path = engine.sqlite_path(self._url)
+        engine.prepare_file(path)
+        self._lock = engine.Lock(path.with_name(path.name + ".lock"))
+        self._conn = engine.connect(self._url)
+
+    async def close(self) -> None:
+        """Put back what this daemon still holds, then let go of the file."""
+        await self._do(transitions.release, self._owner)
+        await self._batcher.close()
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._conn.close)
+        self._executor.shutdown(wait=False)
+        if self._lock:
+            self._lock.release()
+
+    async def _do(self, transition: Transition, item: Any) -> Any:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                result = await self._batcher.submit(_Op(transition, item))
+            except DiskTrouble as error:
+                if not self._in_trouble:
+                    log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
+                self._in_trouble = True
+                await self._sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+            else:
+                if self._in_trouble:
+                    self._in_trouble = False
+                    log.info("ledger_writable_again")
+                return result
+
+    def _commit(self, ops: list[_Op]) -> list[Any]:
+        kinds: dict[Transition, list[int]] = {}
+        for index, op in enumerate(ops):
+            kinds.setdefault(op.transition, []).append(index)
+        results: list[Any] = [None] * len(ops)
+        now = self._now()
+        with engine.translated(self._url), self._conn.begin():
+            for transition, indexes in kinds.items():
+                outcome = transition(self._conn, now, [ops[index].item for index in indexes])
+                for index, result in zip(indexes, outcome, strict=True):
+                    results[index] = result
+        return results
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)
+
+    async def _ask(self, query: Callable[..., R], *args: Any) -> R:
+        def run() -> R:
+            with engine.translated(self._url), self._conn.begin():
+                return query(self._conn, *args)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+    async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
+        """Those versions that are neither open nor closed and left in their directory."""
+        return await self._ask(queries.unknown, versions)
+
+    async def enqueue(self, versions: Sequence[FileVersion]) -> int:
+        """Queue settled versions; returns how many are new. A replaced version that still waited is `gone`."""
+        count: int = await self._do(transitions.enqueue, versions)
+        return count
+
+    async def refuse(self, version: FileVersion, error: DeliveryError) -> int:
+        """Record a version that never got into the queue as rejected; returns its id."""
+        entry_id: int = await self._do(transitions.refuse, (version, error))
+        return entry_id
+
+    async def claim(self, wants: Sequence[Want]) -> list[Entry]:
+        """Take due rows for this daemon."""
+        entries: list[Entry] = await self._do(transitions.claim, (self._owner, wants))
+        return entries
+
+    async def feeds_due(self, after: int, until: int) -> list[str]:
+        """Feeds with an open row that becomes due in (after, until], in Unix milliseconds."""
+        return await self._ask(queries.feeds_due, after, until)
+
+    async def next_due(self, after: int) -> int | None:
+        """When the next open row becomes due, later than `after`."""
+        return await self._ask(queries.next_due, after)
+
+    async def granted(self, entry_id: int, grant: Grant) -> bool:
+        """Keep a grant, before it is used for the first time."""
+        return bool(await self._do(transitions.granted, (entry_id, grant)))
+
+    async def uploaded(self, entry_id: int, receipt: Receipt) -> bool:
+        """Record the store's 2xx, before the file is moved."""
+        return bool(await self._do(transitions.uploaded, (entry_id, receipt)))
+
+    async def archived(self, closing: Closing) -> bool:
+        """Close a delivered row after its move."""
+        return bool(await self._do(transitions.archived, closing))
+
+    async def rejected(self, entry_id: int, error: DeliveryError) -> bool:
+        """Close a row whose file can never be delivered, before it is moved."""
+        return bool(await self._do(transitions.rejected, (entry_id, error)))
+
+    async def set_aside(self, closing: Closing) -> bool:
+        """Record where a rejected file has been moved to."""
+        return bool(await self._do(transitions.set_aside, closing))
+
+    async def gone(self, entry_id: int) -> bool:
+        """Close a row whose version vanished before it was sent."""
+        return bool(await self._do(transitions.gone, entry_id))
+
+    async def failed(self, failure: Failure) -> None:
+        """Put a row back until its next try."""
+        await self._do(transitions.failed, failure)
+
+    async def purge(self, before: int, limit: int) -> int:
+        """Delete up to `limit` rows that closed before a time; returns how many."""
+        count: int = await self._do(transitions.purge, (before, limit))
+        return count
+
+    async def counts(self) -> Mapping[tuple[str, State], int]:
+        """How many open rows each feed has in each state."""
+        return await self._ask(queries.counts)
+
+    async def open_entries(self, limit: int) -> list[tuple[Entry, str | None]]:
+        """Open rows with their last error in words, the longest waiting first."""
+        return await self._ask(queries.open_entries, limit)
+
+    async def rejected_in_place(self, feed: str, limit: int) -> list[tuple[Entry, str]]:
+        """Rejected rows whose file could not be moved to `failed/` yet."""
+        return await self._ask(queries.rejected_in_place, feed, limit)
+
+    async def dataset_of(self, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
+        """The dataset that was found for a datatable before."""
+        return await self._ask(queries.dataset_of, base_url, tenant_id, datatable_id)
+
+    async def keep_dataset(self, base_url: str, tenant_id: str, datatable_id: str, dataset_id: str) -> None:
+        """Keep the dataset that was found for a datatable."""
+        await self._do(transitions.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))

@@ -1,0 +1,127 @@
+"""The ledger's tables. One row of `files` is one file version; rows of closed versions are the audit trail.
+
+Times are UTC milliseconds. Whatever stands here must mean the same on SQLite and on PostgreSQL.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    literal_column,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+HEAD = "0001"
+"""The newest migration; what a ledger must be at for this program to use it."""
+
+
+class FsPath(TypeDecorator[str]):
+    r"""A path as text, also when it is not UTF-8.
+
+    Databases store no surrogates, so each byte outside UTF-8 is written as `\xNN` and each backslash as `\\`; the
+    way back is exact.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Python to database."""
+        if value is None or (value.isascii() and "\\" not in value):
+            return value
+        doubled = value.replace("\\", "\\\\")
+        return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in doubled)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Database to Python."""
+        if value is None or "\\" not in value:
+            return value
+        parts = value.split("\\\\")
+        return "\\".join(_unescape(part) for part in parts)
+
+
+def _unescape(text: str) -> str:
+    head, *rest = text.split("\\x")
+    return head + "".join(chr(0xDC00 + int(part[:2], 16)) + part[2:] for part in rest)
+
+
+metadata = MetaData()
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("feed", Text, nullable=False),
+    Column("path", FsPath, nullable=False),
+    Column("device", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("owner", Text, comment="who works on it now"),
+    Column("lease_until", BigInteger),
+    Column("queued_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False, comment="not before this time"),
+    Column("closed_at", BigInteger, comment="null while open"),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("failed_at", BigInteger),
+    Column("error", Text, comment="class of the last error"),
+    Column("reason", FsPath, comment="the last error in words"),
+    Column("grant_url", Text, comment="secret; cleared on delivery"),
+    Column("grant_expires_at", BigInteger, comment="on the server's clock"),
+    Column("grant_lifetime_ms", BigInteger),
+    Column("grant_headers", Text, comment="JSON"),
+    Column("md5", String(32)),
+    Column("etag", Text),
+    Column("verified", Boolean),
+    Column("status", Integer),
+    Column("request_id", Text),
+    Column("origin", Text),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("destination", FsPath, comment="where the file lies now, when we moved it"),
+    Column(
+        "left_in_place",
+        Boolean,
+        nullable=False,
+        default=False,
+        comment="closed, but still in its drop directory",
+    ),
+    sqlite_autoincrement=True,
+)
+
+# A partial index serves a query only where the query says the same words, so these are written once, with literals.
+is_open = files.c.closed_at.is_(None)
+is_closed = files.c.closed_at.is_not(None)
+is_queued = files.c.state == literal_column("'queued'")
+is_left = files.c.left_in_place.is_(True)
+
+Index("ux_files_open", files.c.feed, files.c.path, unique=True, sqlite_where=is_open, postgresql_where=is_open)
+Index(
+    "ix_files_queue",
+    files.c.feed,
+    files.c.mtime_ns,
+    files.c.id,
+    sqlite_where=is_queued,
+    postgresql_where=is_queued,
+)
+Index("ix_files_due", files.c.due_at, files.c.feed, sqlite_where=is_open, postgresql_where=is_open)
+Index("ix_files_left", files.c.feed, files.c.path, sqlite_where=is_left, postgresql_where=is_left)
+Index("ix_files_closed", files.c.closed_at, sqlite_where=is_closed, postgresql_where=is_closed)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("base_url", Text, primary_key=True),
+    Column("tenant_id", Text, primary_key=True),
+    Column("datatable_id", Text, primary_key=True),
+    Column("dataset_id", Text, nullable=False),
+    comment="which dataset holds a datatable, looked up once and kept",
+)

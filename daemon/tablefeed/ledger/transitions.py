@@ -1,0 +1,306 @@
+"""Every change of the ledger, each one function over a batch, run inside the caller's transaction.
+
+A transition names the state that it starts from in its WHERE, so that one that comes late changes nothing. All take
+`(connection, now, items)` and return one result an item, in order.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from tablefeed.errors import DeliveryError
+from tablefeed.ledger.queries import entry_of, open_versions
+from tablefeed.ledger.schema import datasets, files, is_open, is_queued
+from tablefeed.model import Entry, FileVersion, Grant, Order, Receipt, State
+
+CHUNK = 500
+"""Rows named in one IN (...)."""
+
+_FORGET_GRANT: dict[str, Any] = {
+    "grant_url": None,
+    "grant_expires_at": None,
+    "grant_lifetime_ms": None,
+    "grant_headers": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A claim of up to `limit` due rows of one feed."""
+
+    feed: str
+    order: Order
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed try, and when the next may come."""
+
+    entry_id: int
+    error: DeliveryError
+    due_at: int
+    counts: bool
+    """Whether it counts as an attempt of this file, or was nobody's fault (an expired grant, a paused feed)."""
+    keep_grant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A row that ends: where the file lies now, or that it was left in its drop directory."""
+
+    entry_id: int
+    destination: str | None = None
+    left_in_place: bool = False
+
+
+Transition = Callable[[sa.Connection, int, Any], list[Any]]
+
+
+def enqueue(conn: sa.Connection, now: int, batches: Sequence[Sequence[FileVersion]]) -> list[int]:
+    """Queue settled versions; returns how many of each batch are new.
+
+    A path whose open row is queued with another version gives that row up as `gone`; a path whose row is being sent or
+    moved is left alone, since the next scan sees it again.
+    """
+    counts = []
+    for versions in batches:
+        present = {version.path: (row_id, state, version) for row_id, state, version in open_versions(conn, versions)}
+        fresh, replaced = [], []
+        for version in {v.path: v for v in versions}.values():
+            row_id, state, known = present.get(version.path, (0, None, None))
+            if known == version or state in (State.UPLOADING, State.UPLOADED):
+                continue
+            fresh.append(version)
+            if state is State.QUEUED:
+                replaced.append(row_id)
+        gone(conn, now, replaced)
+        if fresh:
+            conn.execute(sa.insert(files), [_row(version, now, State.QUEUED) for version in fresh])
+        counts.append(len(fresh))
+    return counts
+
+
+def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
+    return {
+        "feed": version.feed,
+        "path": version.path,
+        "device": version.device,
+        "inode": version.inode,
+        "size": version.size,
+        "mtime_ns": version.mtime_ns,
+        "state": state.value,
+        "queued_at": now,
+        "due_at": now,
+        "attempts": 0,
+        "left_in_place": False,
+    }
+
+
+def refuse(conn: sa.Connection, now: int, items: Sequence[tuple[FileVersion, DeliveryError]]) -> list[int]:
+    """Record versions that can never be delivered, as rejected and still in place; returns the new ids."""
+    ids = []
+    for version, error in items:
+        replaced = [i for i, state, _ in open_versions(conn, [version]) if state is State.QUEUED]
+        gone(conn, now, replaced)
+        row = _row(version, now, State.REJECTED) | _error(error, now) | {"closed_at": now, "left_in_place": True}
+        ids.append(conn.execute(sa.insert(files).returning(files.c.id), row).scalar_one())
+    return ids
+
+
+def _error(error: DeliveryError, now: int) -> dict[str, Any]:
+    return {"error": type(error).__name__, "reason": str(error), "failed_at": now}
+
+
+def claim(conn: sa.Connection, now: int, items: Sequence[tuple[str, Sequence[Want]]]) -> list[list[Entry]]:
+    """Give each (owner, wants) its due rows: those that wait for their move first, then queued ones in order."""
+    return [[entry for want in wants for entry in _claim(conn, now, owner, want)] for owner, wants in items]
+
+
+def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]:
+    due = (files.c.feed == want.feed) & (files.c.due_at <= now) & files.c.owner.is_(None)
+    moves = sa.select(files).where(is_open, due, files.c.state == State.UPLOADED.value).limit(want.limit)
+    rows = list(conn.execute(moves.order_by(files.c.due_at)).mappings())
+    if (room := want.limit - len(rows)) > 0:
+        ordering = {
+            Order.OLDEST: (files.c.mtime_ns, files.c.id),
+            Order.NEWEST: (files.c.mtime_ns.desc(), files.c.id.desc()),
+            Order.NAME: (files.c.path,),
+        }[want.order]
+        queued = sa.select(files).where(is_open, is_queued, due).order_by(*ordering).limit(room)
+        rows += conn.execute(queued).mappings()
+    ids = [row["id"] for row in rows]
+    for start in range(0, len(ids), CHUNK):
+        mine = files.c.id.in_(ids[start : start + CHUNK])
+        conn.execute(sa.update(files).where(mine).values(owner=owner))
+        sending = {"state": State.UPLOADING.value}
+        conn.execute(sa.update(files).where(mine, files.c.state == State.QUEUED.value).values(sending))
+    return [entry_of(row, claimed=True) for row in rows]
+
+
+def granted(conn: sa.Connection, now: int, items: Sequence[tuple[int, Grant]]) -> list[bool]:
+    """Keep the grants of rows that are being sent, so that a restart overwrites the same object."""
+    rows = [
+        {
+            "b_id": entry_id,
+            "grant_url": grant.url,
+            "grant_expires_at": grant.expires_at,
+            "grant_lifetime_ms": round(grant.lifetime * 1000),
+            "grant_headers": json.dumps(dict(grant.headers)),
+        }
+        for entry_id, grant in items
+    ]
+    return _update(conn, rows, State.UPLOADING)
+
+
+def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[int, Receipt]]) -> list[bool]:
+    """Record the store's 2xx. From here on the file is never sent again, only moved."""
+    rows = [
+        {
+            "b_id": entry_id,
+            "state": State.UPLOADED.value,
+            "due_at": now,
+            "attempts": 0,
+            "error": None,
+            "reason": None,
+            "md5": receipt.md5,
+            "etag": receipt.etag,
+            "verified": receipt.verified,
+            "status": receipt.status,
+            "request_id": receipt.request_id,
+            "origin": receipt.origin,
+            "started_at": receipt.started_at,
+            "finished_at": receipt.finished_at,
+            **_FORGET_GRANT,
+        }
+        for entry_id, receipt in items
+    ]
+    return _update(conn, rows, State.UPLOADING)
+
+
+def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
+    """Close delivered rows after their move."""
+    rows = [
+        {
+            "b_id": item.entry_id,
+            "state": State.ARCHIVED.value,
+            "closed_at": now,
+            "owner": None,
+            "destination": item.destination,
+            "left_in_place": item.left_in_place,
+        }
+        for item in items
+    ]
+    return _update(conn, rows, State.UPLOADED)
+
+
+def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryError]]) -> list[bool]:
+    """Close rows whose file can never be delivered; the file is still in place until `set_aside`."""
+    rows = [
+        {
+            "b_id": entry_id,
+            "state": State.REJECTED.value,
+            "closed_at": now,
+            "owner": None,
+            "left_in_place": True,
+            **_FORGET_GRANT,
+            **_error(error, now),
+        }
+        for entry_id, error in items
+    ]
+    return _update(conn, rows, State.UPLOADING)
+
+
+def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
+    """Record where rejected files have been moved to."""
+    rows = [
+        {"b_id": item.entry_id, "destination": item.destination, "left_in_place": item.left_in_place} for item in items
+    ]
+    return _update(conn, rows, State.REJECTED)
+
+
+def gone(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
+    """Close rows whose version vanished before it was sent."""
+    rows = [
+        {"b_id": entry_id, "state": State.GONE.value, "closed_at": now, "owner": None, **_FORGET_GRANT}
+        for entry_id in ids
+    ]
+    return _update(conn, rows, State.QUEUED, State.UPLOADING)
+
+
+def failed(conn: sa.Connection, now: int, items: Sequence[Failure]) -> list[bool]:
+    """Put rows back: those being sent into the queue, those being moved into the wait for the next move."""
+    for item in items:
+        values: dict[str, Any] = {"owner": None, "due_at": item.due_at, **_error(item.error, now)}
+        if item.counts:
+            values["attempts"] = files.c.attempts + 1
+        if not item.keep_grant:
+            values |= _FORGET_GRANT
+        back = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), else_=files.c.state)
+        conn.execute(sa.update(files).where(files.c.id == item.entry_id, is_open).values(state=back, **values))
+    return [True] * len(items)
+
+
+def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list[int]:
+    """Put back all that these owners (None: anybody) hold, grants kept: at start and at the end of a drain."""
+    counts = []
+    for owner in owners:
+        held = is_open & (files.c.owner.is_not(None) if owner is None else files.c.owner == owner)
+        back = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), else_=files.c.state)
+        counts.append(conn.execute(sa.update(files).where(held).values(state=back, owner=None)).rowcount)
+    return counts
+
+
+def keep_dataset(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, str, str]]) -> list[None]:
+    """Keep (base URL, tenant, datatable, dataset) for good."""
+    for base_url, tenant_id, datatable_id, dataset_id in items:
+        key = {"base_url": base_url, "tenant_id": tenant_id, "datatable_id": datatable_id}
+        conn.execute(sa.delete(datasets).filter_by(**key))
+        conn.execute(sa.insert(datasets), key | {"dataset_id": dataset_id})
+    return [None] * len(items)
+
+
+def purge(conn: sa.Connection, now: int, items: Sequence[tuple[int, int]]) -> list[int]:
+    """Delete up to (…, limit) rows closed before (time, …), except of files that still lie where they were found.
+
+    Those are kept because they are all that stops the file from being queued again.
+    """
+    counts = []
+    for before, limit in items:
+        old = sa.select(files.c.id).where(
+            files.c.closed_at.is_not(None), files.c.closed_at < before, files.c.left_in_place.is_(False)
+        )
+        doomed = old.order_by(files.c.closed_at).limit(limit)
+        counts.append(conn.execute(sa.delete(files).where(files.c.id.in_(doomed))).rowcount)
+    return counts
+
+
+def _update(conn: sa.Connection, rows: list[dict[str, Any]], *states: State) -> list[bool]:
+    """Update rows (all of one shape) by `b_id` where they are in one of `states`.
+
+    Returns whether each row changed.
+    """
+    if not rows:
+        return []
+    ids = [row["b_id"] for row in rows]
+    statement = (
+        sa.update(files)
+        .where(files.c.id == sa.bindparam("b_id"), sa.or_(*(files.c.state == s.value for s in states)))
+        .values({name: sa.bindparam(name) for name in rows[0] if name != "b_id"})
+    )
+    present = _ids_in(conn, ids, states)
+    if present:
+        conn.execute(statement, [row for row in rows if row["b_id"] in present])
+    return [entry_id in present for entry_id in ids]
+
+
+def _ids_in(conn: sa.Connection, ids: list[int], states: Sequence[State]) -> set[int]:
+    wanted = [state.value for state in states]
+    found: set[int] = set()
+    for start in range(0, len(ids), CHUNK):
+        chunk = files.c.id.in_(ids[start : start + CHUNK])
+        found.update(conn.execute(sa.select(files.c.id).where(chunk, files.c.state.in_(wanted))).scalars())
+    return found

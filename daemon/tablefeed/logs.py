@@ -1,0 +1,227 @@
+"""Logging: structlog and the standard library's loggers through one chain, at whose end every secret is taken out.
+
+Use it as `log = structlog.get_logger("room")` and `log.info("file_delivered", feed=…)`: the event is a constant in
+snake_case, all else a field. One event is one line, whatever a file is called: what is not printable is escaped.
+"""
+
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from textwrap import indent
+from types import TracebackType
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from tablefeed.redact import Redactor, plain_fields
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_MULTILINE = ("exception", "stack")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_NEEDS_QUOTES = re.compile(r"""[\s="']""")
+_RESET, _BOLD, _DIM, _CYAN = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[36m"
+_LEVEL_COLOURS = {"debug": "\x1b[34m", "info": "\x1b[32m", "warning": "\x1b[33m"}
+_ALARM_COLOUR = "\x1b[31m"
+_EVENT_WIDTH = 24
+
+
+def configure(
+    log_format: Literal["auto", "json", "console"],
+    level: Literal["debug", "info", "warning", "error"],
+    stream: TextIO,
+    secrets: Callable[[], Collection[str]],
+) -> None:
+    """Send what structlog, logging and warnings say to `stream`, without what `secrets()` returns at that moment.
+
+    Libraries are heard from `warning` on, and in full at level `debug`. A logger that has been used before keeps what
+    was configured then, so call this once, before anything is logged.
+    """
+    on_terminal = stream.isatty()
+    clean = _Cleaner(secrets)
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        clean,
+        _console_renderer(coloured=on_terminal)
+        if log_format == "console" or (log_format == "auto" and on_terminal)
+        else _json_renderer(ascii_only=not _is_unicode(stream)),
+    ]
+    output = _Output(stream)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        context_class=dict,
+        logger_factory=lambda *names: _NamedOutput(output, *names),
+        cache_logger_on_first_use=True,
+    )
+    _configure_libraries(
+        processors, output, logging.DEBUG if level == "debug" else max(_LEVELS[level], logging.WARNING)
+    )
+
+
+def log_crashes() -> None:
+    """Log what no one caught, instead of letting Python print it with whatever secrets it holds.
+
+    For the program's start: it replaces the hooks of the interpreter and of threads.
+    """
+    log = structlog.get_logger("crash")
+
+    def uncaught(
+        kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, **where: object
+    ) -> None:
+        if not issubclass(kind, KeyboardInterrupt | SystemExit):
+            log.critical("uncaught_exception", exc_info=(kind, error or kind(), trace), **where)
+
+    sys.excepthook = uncaught
+    threading.excepthook = lambda crash: uncaught(
+        crash.exc_type, crash.exc_value, crash.exc_traceback, thread=crash.thread.name if crash.thread else None
+    )
+    sys.unraisablehook = lambda crash: uncaught(
+        crash.exc_type, crash.exc_value, crash.exc_traceback, where=crash.err_msg
+    )
+
+
+def _configure_libraries(processors: list[Processor], output: "_Output", level: int) -> None:
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, _add_extra, _strip_event],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *processors],
+    )
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, _LibraryHandler):
+            root.removeHandler(handler)
+    root.addHandler(_LibraryHandler(formatter, output))
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)
+
+
+def _add_extra(logger: logging.Logger, method: str, event_dict: EventDict) -> EventDict:
+    """Add what the record has as `extra`, which never replaces the message."""
+    return {**structlog.stdlib.ExtraAdder()(logger, method, {"_record": event_dict["_record"]}), **event_dict}
+
+
+def _strip_event(_logger: logging.Logger, _method: str, event_dict: EventDict) -> EventDict:
+    """Warnings come with a line break at their end."""
+    event_dict["event"] = event_dict["event"].rstrip()
+    return event_dict
+
+
+class _Output:
+    """Writes lines to a stream, one at a time. What the stream does not take is lost; the daemon goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._encoding = stream.encoding or "utf-8"
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Write one line, with `\\` escapes for what the stream's encoding lacks."""
+        if not line.isascii():
+            line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+        with self._lock:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # a broken pipe, a full disk, a closed stream
+                return
+
+
+class _NamedOutput:
+    """What structlog calls a logger: it has a name and takes rendered lines."""
+
+    def __init__(self, output: _Output, name: str | None = None) -> None:
+        self.name = name
+        self.debug = self.info = self.warning = self.error = self.critical = output.write
+
+
+class _LibraryHandler(logging.Handler):
+    """Writes the records of other libraries."""
+
+    def __init__(self, formatter: logging.Formatter, output: _Output) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record. One whose arguments do not fit its message is told by that message alone."""
+        try:
+            line = self.format(record)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            broken = logging.makeLogRecord({**record.__dict__, "msg": "%s", "args": (str(record.msg),)})
+            line = self.format(broken)
+        self._output.write(line)
+
+
+class _Cleaner:
+    """The last processor before the renderer: orders the fields, makes them plain, and takes out every secret."""
+
+    def __init__(self, secrets: Callable[[], Collection[str]]) -> None:
+        self._secrets = secrets
+        self._prepared: tuple[frozenset[str], Redactor] = (frozenset(), Redactor(()))
+
+    def __call__(self, logger: object, _method: str, event_dict: EventDict) -> EventDict:
+        """Return a new event with None, numbers, text, lists and dicts only."""
+        redactor = self._redactor()
+        level, event = event_dict.pop("level"), event_dict.pop("event")
+        name = event_dict.pop("logger", None) or getattr(logger, "name", None)
+        fields = {"logger": name, "event": event, **event_dict} if name else {"event": event, **event_dict}
+        cleaned = plain_fields(fields, lambda text: _escape(redactor.text(text), keep="\n\t"))
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"timestamp": now, "level": level, **cleaned}
+
+    def _redactor(self) -> Redactor:
+        secrets = frozenset(self._secrets())
+        if secrets != self._prepared[0]:
+            self._prepared = (secrets, Redactor(secrets))
+        return self._prepared[1]
+
+
+def _escape(text: str, keep: str = "") -> str:
+    """The text on one line: bytes that are not UTF-8 as `\\xNN`, control and direction characters likewise."""
+    if text.isprintable():
+        return text
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{code - 0xDC00:02x}"
+    return _SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def _json_renderer(*, ascii_only: bool) -> Processor:
+    encode = json.JSONEncoder(ensure_ascii=ascii_only, separators=(",", ":")).encode
+    return lambda _logger, _method, event_dict: encode(event_dict)
+
+
+def _console_renderer(*, coloured: bool) -> Processor:
+    reset, bold, dim, cyan = (_RESET, _BOLD, _DIM, _CYAN) if coloured else ("", "", "", "")
+
+    def render(_logger: object, _method: str, fields: EventDict) -> str:
+        timestamp, level, event = fields.pop("timestamp"), fields.pop("level"), _escape(str(fields.pop("event")))
+        blocks = [str(fields.pop(key)) for key in _MULTILINE if key in fields]
+        colour = _LEVEL_COLOURS.get(level, _ALARM_COLOUR) if coloured else ""
+        pairs = [f"{cyan}{_escape(key)}{reset}={_console_value(value)}" for key, value in fields.items()]
+        head = f"{dim}{timestamp}{reset} {colour}{level:<8}{reset} {bold}{event:<{_EVENT_WIDTH}}{reset}"
+        return "\n".join([" ".join([head, *pairs]).rstrip(), *(indent(block, "    ") for block in blocks)])
+
+    return render
+
+
+def _console_value(value: object) -> str:
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    text = _escape(value)
+    return '"' + text.replace('"', '\\"') + '"' if not text or _NEEDS_QUOTES.search(text) else text

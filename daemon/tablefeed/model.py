@@ -1,0 +1,176 @@
+"""The words that all rooms share: feeds, file versions, grants, receipts and the states of a file.
+
+Plain frozen values without behaviour of their own. Times are UTC milliseconds (`*_at`), durations are seconds
+(`float`), sizes are bytes. Paths are what `os.fsdecode` gives, so a name that is not UTF-8 holds surrogates.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class State(StrEnum):
+    """Where a file version stands. The first three are open, the rest are closed for good."""
+
+    QUEUED = "queued"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    ARCHIVED = "archived"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
+    GONE = "gone"
+
+
+OPEN_STATES = (State.QUEUED, State.UPLOADING, State.UPLOADED)
+
+
+class Ready(StrEnum):
+    """How a feed tells that a file is whole."""
+
+    CLOSED = "closed"
+    STABLE = "stable"
+    MARKER = "marker"
+
+
+class Order(StrEnum):
+    """Which file of a feed is claimed first."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+    NAME = "name"
+
+
+ARCHIVE_DELETE = "delete"
+ARCHIVE_LEAVE = "leave"
+
+
+def _signed64(value: int) -> int:
+    """Fold an unsigned 64-bit number into the signed range that databases store.
+
+    Some file systems use inode numbers above 2**63, and an mtime after the year 2262 exceeds it in nanoseconds.
+    """
+    return (value + 2**63) % 2**64 - 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What identifies one drop. Two drops under one name differ in at least one of these."""
+
+    feed: str
+    path: str
+    """Relative to the feed's directory."""
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, feed: str, path: str, stat: os.stat_result) -> "FileVersion":
+        """The version that `stat` describes."""
+        return cls(
+            feed=feed,
+            path=path,
+            device=_signed64(stat.st_dev),
+            inode=_signed64(stat.st_ino),
+            size=stat.st_size,
+            mtime_ns=_signed64(stat.st_mtime_ns),
+        )
+
+    def describes(self, stat: os.stat_result) -> bool:
+        """Whether `stat` is of this very version, wherever the file lies by now."""
+        return self == FileVersion.of(self.feed, self.path, stat)
+
+    @property
+    def name(self) -> str:
+        """The last component of the path."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One presigned URL. The URL is a secret: it is kept out of `repr` and must never be logged."""
+
+    url: str = field(repr=False)
+    expires_at: int
+    """On the server's clock."""
+    lifetime: float
+    """Seconds from the issue to the expiry."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What the signature demands to be sent, beyond `Host` and `Content-Length`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What proves a delivery."""
+
+    size: int
+    md5: str
+    """Hexadecimal, of the bytes as they were sent."""
+    etag: str | None
+    verified: bool
+    """Whether the ETag was an MD5 and equalled ours."""
+    status: int
+    request_id: str | None
+    origin: str
+    """Scheme, host and port of the store."""
+    started_at: int
+    finished_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One open row of the ledger, as its claimant sees it."""
+
+    id: int
+    version: FileVersion
+    state: State
+    queued_at: int
+    attempts: int = 0
+    """Failures of this version that counted."""
+    failed_at: int | None = None
+    """When it failed last."""
+    grant: Grant | None = None
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAccess:
+    """Which ProcessMind a feed talks to. `key_name` names the key's source, never the key."""
+
+    base_url: str
+    tenant_id: str
+    key_name: str
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the API."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One configured mapping from a directory to a datatable."""
+
+    name: str
+    directory: Path
+    datatable_id: str
+    api: ApiAccess
+    dataset_id: str | None = None
+    include: tuple[str, ...] = ("*.csv", "*.xlsx")
+    exclude: tuple[str, ...] = ()
+    recursive: bool = False
+    ready: Ready = Ready.CLOSED
+    marker_suffix: str = ".done"
+    settle: float = 2.0
+    empty_after: float = 86_400.0
+    order: Order = Order.OLDEST
+    concurrency: int = 0
+    priority: int = 0
+    archive: str = "archive"
+    """A directory, relative to the feed's or absolute, with strftime codes; or `delete`, or `leave`."""
+    failed: str = "failed"
+    max_size: int = 5 * 2**30

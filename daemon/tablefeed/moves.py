@@ -1,0 +1,178 @@
+"""The file-system steps that a move is made of. Everything here blocks.
+
+`Disk` holds every step that changes something, one method each, so that a test can cut the power between any two.
+"""
+
+import ctypes
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tablefeed.model import FileVersion
+
+OWN_PREFIX = ".tablefeed-"
+"""How our own hidden files are named, all of which are temporary."""
+CHUNK = 2**20
+"""Bytes that are copied in one step."""
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+_RENAMEAT2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_COARSE = 2_000_000_000
+"""Nanoseconds by which some file systems round an mtime."""
+_CANNOT_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
+"""A file system without fsync of directories says the first two; a directory that is gone needs none."""
+
+
+class Replaced(Exception):  # noqa: N818 - not an error: the path holds another version
+    """What was to be copied is not, or no longer, the version that was meant."""
+
+
+class CutOff(Exception):  # noqa: N818 - not an error: the daemon ends
+    """The copy was told to stop."""
+
+
+def renameat2(source: bytes, target: bytes) -> int:
+    """Rename unless `target` exists; returns 0 or the errno (rename(2)), ENOSYS where the C library lacks it."""
+    if _RENAMEAT2 is None:
+        return errno.ENOSYS
+    done = _RENAMEAT2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE)
+    return 0 if done == 0 else ctypes.get_errno()
+
+
+class Disk:
+    """Every step that changes something on disk. All raise OSError."""
+
+    def __init__(self, renameat2: Callable[[bytes, bytes], int] = renameat2) -> None:
+        """`renameat2`: as the function of that name in this module."""
+        self._renameat2 = renameat2
+
+    def take(self, source: Path, ours: Path) -> None:
+        """Rename to a name that is ours alone."""
+        source.rename(ours)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename without overwriting: FileExistsError when `target` exists.
+
+        Where the kernel or the file system cannot do that in one step, the name is reserved first.
+        """
+        problem = self._renameat2(os.fsencode(source), os.fsencode(target))
+        if problem in (errno.ENOSYS, errno.EINVAL):
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            try:
+                source.rename(target)
+            except OSError:
+                target.unlink()
+                raise
+        elif problem:
+            raise OSError(problem, os.strerror(problem), str(source), None, str(target))
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file; one that is missing is removed already."""
+        path.unlink(missing_ok=True)
+
+    def mkdir(self, directory: Path) -> None:
+        """Make one directory."""
+        directory.mkdir(exist_ok=True)
+
+    def create(self, path: Path) -> int:
+        """A descriptor for writing a new file that only its owner may read."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def write(self, fd: int, chunk: bytes) -> None:
+        """Write all of `chunk`."""
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+    def seal(self, fd: int, mode: int, times: tuple[int, int] | None) -> None:
+        """Give a written file its permissions and its (atime, mtime) in nanoseconds, and make it durable."""
+        os.fchmod(fd, mode)
+        if times is not None:
+            os.utime(fd, ns=times)
+        os.fsync(fd)
+
+    def sync(self, directory: Path) -> None:
+        """Make the names in a directory durable."""
+        try:
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise OSError(error.errno, error.strerror, str(directory)) from None
+        finally:
+            os.close(fd)
+
+
+def lstat(path: Path) -> os.stat_result | None:
+    """What lies at a path, links not followed; None: nothing."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def resembles(found: os.stat_result, size: int, mtime_ns: int) -> bool:
+    """Whether `found` may be of a copy, which has the size and the mtime of what was copied."""
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and abs(found.st_mtime_ns - mtime_ns) < _COARSE
+
+
+def printable(path: Path | str) -> str:
+    """A path as text that can be printed and encoded; a byte that is not UTF-8 becomes `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def copy(disk: Disk, source: Path, target: Path, version: FileVersion, goes_on: Callable[[], bool]) -> str:
+    """Copy one version durably to a new file, with its mtime and permissions; returns the MD5 in hexadecimal.
+
+    Nothing is left at `target` after an error. Raises Replaced when `source` does not hold the version all the time,
+    CutOff when `goes_on` says no, FileNotFoundError and other OSError.
+    """
+    try:
+        origin = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise Replaced from None
+        raise
+    try:
+        before = os.fstat(origin)
+        if not stat.S_ISREG(before.st_mode) or not version.describes(before):
+            raise Replaced
+        disk.unlink(target)
+        fd = disk.create(target)
+        try:
+            md5 = _pour(disk, origin, fd, goes_on)
+            after = os.fstat(origin)
+            if not version.describes(after) or after.st_ctime_ns != before.st_ctime_ns:
+                raise Replaced
+            disk.seal(fd, before.st_mode & 0o777, (before.st_atime_ns, before.st_mtime_ns))
+        except Exception:
+            with suppress(OSError):
+                disk.unlink(target)
+            raise
+        finally:
+            os.close(fd)
+    finally:
+        os.close(origin)
+    return md5
+
+
+def _pour(disk: Disk, origin: int, fd: int, goes_on: Callable[[], bool]) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    while chunk := os.read(origin, CHUNK):
+        if not goes_on():
+            raise CutOff
+        disk.write(fd, chunk)
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file's bytes, in hexadecimal."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,269 @@
+"""The story of one file, from its claim to the archive, in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import structlog
+
+from tablefeed.archive import Archiver
+from tablefeed.errors import (
+    DeliveryError,
+    DiskTrouble,
+    FeedBlocked,
+    FileRefused,
+    GrantExpired,
+    SourceChanged,
+    Transient,
+)
+from tablefeed.gates import Gates
+from tablefeed.ledger import Closing, Failure, Ledger
+from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
+from tablefeed.presign import Presigner
+from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, decide
+from tablefeed.slots import Draining, FairSlots
+from tablefeed.upload import Progress, Uploader
+
+log = structlog.get_logger("pipeline")
+
+LONGEST_LOOK = 30.0
+"""Seconds after which a file that is open for writing again is looked at at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the pipeline tells to others."""
+
+    look: Callable[[str, str], None]
+    """(feed, path): the path may hold something new."""
+    due: Callable[[int], None]
+    """A row becomes due at this time, in Unix milliseconds."""
+    still_there: Callable[[Feed, FileVersion], Awaitable[bool]]
+    """Whether the path still holds this version."""
+
+
+class Pipeline:
+    """Delivers entries. `deliver` raises only what ends the daemon."""
+
+    def __init__(
+        self,
+        feeds: Mapping[str, Feed],
+        ledger: Ledger,
+        presigner: Presigner,
+        uploader: Uploader,
+        archiver: Archiver,
+        slots: FairSlots,
+        gates: Gates,
+        ports: Ports,
+        *,
+        wall: Callable[[], float],
+        random: Callable[[], float],
+        steady: Callable[[], float],
+    ) -> None:
+        """`wall` gives Unix seconds, `random` [0, 1), `steady` seconds that only grow."""
+        self._steady = steady
+        self._feeds = feeds
+        self._ledger = ledger
+        self._presigner = presigner
+        self._uploader = uploader
+        self._archiver = archiver
+        self._slots = slots
+        self._gates = gates
+        self._ports = ports
+        self._wall = wall
+        self._random = random
+        self._delivered_at: dict[str, int] = {}
+        self.in_flight: dict[int, tuple[Entry, Progress]] = {}
+        """Uploads that run now, by the id of their entry."""
+        self.rejected: deque[tuple[str, str, str]] = deque(maxlen=1_000)
+        """(feed, path, reason) of the files refused last."""
+        self.progressed_at = steady()
+        """When a file was delivered or archived last, in seconds."""
+
+    async def deliver(self, entry: Entry) -> None:
+        """Send the file unless that is done, then archive it; any failure is decided on and recorded."""
+        feed = self._feeds[entry.version.feed]
+        try:
+            if entry.state is State.UPLOADING:
+                receipt = await self._send(feed, entry)
+                await asyncio.shield(self._ledger.uploaded(entry.id, receipt))
+                self._note_delivery(entry, receipt)
+                entry = replace(entry, state=State.UPLOADED, receipt=receipt)
+            await self._archive(feed, entry)
+        except Draining:
+            return
+        except DeliveryError as error:
+            await self._fail(feed, entry, error)
+
+    async def _send(self, feed: Feed, entry: Entry) -> Receipt:
+        grants = 0
+        while True:
+            try:
+                entry = await self._presigner.with_grant(feed, entry)
+                async with self._slots.slot(feed.name):
+                    # The grant may have grown old while this file waited for its slot.
+                    entry = await self._presigner.with_grant(feed, entry)
+                    grants += 1
+                    return await self._put(feed, entry)
+            except GrantExpired as error:
+                if not isinstance(self._decide(feed, entry, error, max(grants, 1)), Regrant):
+                    raise
+                log.info("grant_refreshed", feed=feed.name, path=entry.version.path, reason=str(error))
+                entry = replace(entry, grant=None)
+
+    async def _put(self, feed: Feed, entry: Entry) -> Receipt:
+        if entry.grant is None:
+            raise AssertionError("an upload needs a grant")
+        progress = Progress(entry.version.size)
+        self.in_flight[entry.id] = (entry, progress)
+        log.debug("upload_started", feed=feed.name, path=entry.version.path, bytes=entry.version.size)
+        try:
+            return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress)
+        finally:
+            del self.in_flight[entry.id]
+
+    async def _archive(self, feed: Feed, entry: Entry) -> None:
+        if entry.receipt is None:
+            raise AssertionError("only what has a receipt is archived")
+        moved = await self._archiver.move_delivered(
+            feed, entry.id, entry.version, entry.receipt.finished_at, entry.receipt.md5
+        )
+        await asyncio.shield(self._ledger.archived(Closing(entry.id, moved.destination, moved.left_in_place)))
+        self.progressed_at = self._steady()
+        log.info("file_archived", feed=feed.name, path=entry.version.path, destination=moved.destination)
+        if moved.stranger:
+            self._ports.look(feed.name, entry.version.path)
+
+    def _note_delivery(self, entry: Entry, receipt: Receipt) -> None:
+        feed = entry.version.feed
+        self._delivered_at[feed] = receipt.finished_at
+        self.progressed_at = self._steady()
+        log.info(
+            "file_delivered",
+            feed=feed,
+            path=entry.version.path,
+            bytes=receipt.size,
+            seconds=round((receipt.finished_at - receipt.started_at) / 1000, 3),
+            md5=receipt.md5,
+            verified=receipt.verified,
+            request_id=receipt.request_id,
+            attempts=entry.attempts + 1,
+        )
+        self._gates.relate(feed, receipt.origin)
+        if self._gates.feed_succeeded(feed):
+            log.info("feed_resumed", feed=feed)
+        for origin in (receipt.origin, self._feeds[feed].api.origin):
+            if self._gates.host_succeeded(origin):
+                log.info("host_reachable_again", origin=origin)
+
+    def _decide(
+        self, feed: Feed, entry: Entry, error: DeliveryError, grants: int
+    ) -> Again | Regrant | LookAgain | SetAside | Pause:
+        since = self._delivered_at.get(feed.name, 0)
+        return decide(
+            error,
+            path=entry.version.path,
+            attempts=entry.attempts,
+            grants=grants,
+            feed_works=entry.failed_at is not None and since > entry.failed_at,
+            random=self._random,
+        )
+
+    async def _fail(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
+        decision = self._decide(feed, entry, error, grants=3)
+        match decision:
+            case Again():
+                self._note_host(feed, error)
+                self._warn("file_delayed", entry, error, wait=decision.delay)
+                await self._put_back(entry, error, decision.delay, keep_grant=decision.keep_grant)
+            case Pause():
+                self._note_pause(feed, decision.error)
+                keep_grant = not decision.error.maybe_file
+                await self._put_back(entry, decision.error, decision.delay, keep_grant=keep_grant)
+            case LookAgain():
+                await self._look_again(feed, entry, error)
+            case SetAside():
+                await self._ledger.rejected(entry.id, decision.error)
+                await self._set_aside(feed, entry.id, entry.version, decision.error)
+            case Regrant():
+                raise AssertionError("new grants are fetched before a try ends")
+            case _:
+                assert_never(decision)
+
+    async def _put_back(self, entry: Entry, error: DeliveryError, delay: float, *, keep_grant: bool) -> None:
+        due_at = self._in(delay)
+        await self._ledger.failed(Failure(entry.id, error, due_at, counts=True, keep_grant=keep_grant))
+        self._ports.due(due_at)
+
+    def _in(self, seconds: float) -> int:
+        return round((self._wall() + seconds) * 1000)
+
+    def _note_host(self, feed: Feed, error: DeliveryError) -> None:
+        if isinstance(error, Transient) and error.origin is not None and error.is_outage:
+            self._gates.relate(feed.name, error.origin)
+            if self._gates.host_failed(error.origin, str(error), error.retry_after):
+                log.error(
+                    "host_failing",
+                    origin=error.origin,
+                    reason=str(error),
+                    effect="its files wait and are retried",
+                )
+
+    def _note_pause(self, feed: Feed, error: FeedBlocked) -> None:
+        report = log.error if self._gates.feed_failed(feed.name, str(error)) else log.debug
+        report(
+            "feed_paused",
+            feed=feed.name,
+            reason=error.reason,
+            remedy=error.remedy,
+            effect="its files stay and wait",
+        )
+
+    def _warn(self, event: str, entry: Entry, error: DeliveryError, wait: float) -> None:
+        log.warning(
+            event,
+            feed=entry.version.feed,
+            path=entry.version.path,
+            reason=str(error),
+            failures=entry.attempts + 1,
+            next_try_in=round(wait, 1),
+        )
+
+    async def _look_again(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
+        log.info("file_changed", feed=feed.name, path=entry.version.path, reason=str(error))
+        if await self._ports.still_there(feed, entry.version):
+            # The very version still, perhaps opened for writing or touched: the same object is overwritten.
+            await self._put_back(entry, error, min(LONGEST_LOOK, feed.settle + 2.0**entry.attempts), keep_grant=True)
+            return
+        await self._ledger.gone(entry.id)
+        self._ports.look(feed.name, entry.version.path)
+
+    async def refuse(self, version: FileVersion, error: FileRefused) -> None:
+        """Set a file aside that never got into the queue."""
+        entry_id = await self._ledger.refuse(version, error)
+        await self._set_aside(self._feeds[version.feed], entry_id, version, error)
+
+    async def set_aside_leftovers(self) -> None:
+        """Try once more to move rejected files that could not be moved when they were refused."""
+        for feed in self._feeds.values():
+            for entry, reason in await self._ledger.rejected_in_place(feed.name, limit=1000):
+                error = FileRefused(entry.version.path, reason, "See the reason")
+                await self._set_aside(feed, entry.id, entry.version, error)
+
+    async def _set_aside(self, feed: Feed, entry_id: int, version: FileVersion, error: FileRefused) -> None:
+        self.rejected.append((feed.name, version.path, f"{error.reason}. {error.remedy}"))
+        names = {"feed": feed.name, "path": version.path, "reason": error.reason, "remedy": error.remedy}
+        try:
+            moved = await self._archiver.set_aside(feed, entry_id, version, error, round(self._wall() * 1000))
+        except (DiskTrouble, FeedBlocked) as trouble:
+            log.error("file_rejected", **names, left_in_place=True, trouble=str(trouble))
+            return
+        except SourceChanged:
+            self._ports.look(feed.name, version.path)
+            return
+        await self._ledger.set_aside(Closing(entry_id, moved.destination, moved.left_in_place))
+        log.error("file_rejected", **names, destination=moved.destination)
+        if moved.stranger:
+            self._ports.look(feed.name, version.path)

@@ -1,0 +1,139 @@
+"""Grants: the stored one while it is valid for long enough, else a fresh one, kept before it is used."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from tablefeed.clock import ServerClocks
+from tablefeed.errors import BadAnswer, FeedBlocked, GrantExpired
+from tablefeed.expiry import validity
+from tablefeed.http import origin_of, parse_url
+from tablefeed.model import ApiAccess, Entry, Feed, Grant
+
+
+class UrlSource(Protocol):
+    """What grants need of the API; `processmind.ProcessMindApi` is it."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the API."""
+
+    async def presigned_upload_url(
+        self,
+        datatable_id: str,
+        *,
+        dataset_id: str | None,
+        filename: str,
+        size: int,
+        modified_ms: int,
+        lifetime: float | None,
+    ) -> str:
+        """A presigned PUT URL."""
+
+    async def find_dataset(self, datatable_id: str) -> str:
+        """The id of the dataset that holds a datatable."""
+
+
+class GrantStore(Protocol):
+    """What grants need of the ledger."""
+
+    async def granted(self, entry_id: int, grant: Grant) -> bool:
+        """Keep a grant."""
+
+    async def dataset_of(self, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
+        """The dataset that was found for a datatable before."""
+
+    async def keep_dataset(self, base_url: str, tenant_id: str, datatable_id: str, dataset_id: str) -> None:
+        """Keep the dataset that was found for a datatable."""
+
+
+def is_fresh(grant: Grant, now: int, margin: float) -> bool:
+    """Whether a grant is valid for longer than `margin` seconds after `now` (milliseconds on the server's clock).
+
+    A grant that lives shorter than twice the margin is fresh during the first half of its life.
+    """
+    return grant.expires_at - now > min(margin, grant.lifetime / 2) * 1000
+
+
+class Presigner:
+    """Gets grants for entries."""
+
+    def __init__(
+        self,
+        apis: Callable[[ApiAccess], UrlSource],
+        store: GrantStore,
+        headers: Callable[[str, str], dict[str, str]],
+        *,
+        clocks: ServerClocks,
+        lifetime: float,
+        margin: float,
+    ) -> None:
+        """`headers(url, name)` gives what a PUT must carry; `lifetime` is asked for, `margin` kept, both in seconds."""
+        self._apis = apis
+        self._store = store
+        self._headers = headers
+        self._clocks = clocks
+        self._lifetime = lifetime
+        self._margin = margin
+        self._datasets: dict[tuple[ApiAccess, str], str] = {}
+        self._refused: set[tuple[ApiAccess, str]] = set()
+        self._looking: dict[tuple[ApiAccess, str], asyncio.Lock] = {}
+
+    async def with_grant(self, feed: Feed, entry: Entry) -> Entry:
+        """The entry with a grant that may be used now.
+
+        Raises what the API raises, GrantExpired when a new URL comes too old, BadAnswer when it is none.
+        """
+        if entry.grant is not None and is_fresh(entry.grant, self._now(feed, entry.grant.url), self._margin):
+            return entry
+        grant = await self._fetch(feed, entry)
+        await self._store.granted(entry.id, grant)
+        return replace(entry, grant=grant)
+
+    async def _fetch(self, feed: Feed, entry: Entry) -> Grant:
+        api = self._apis(feed.api)
+        dataset = feed.dataset_id or await self._dataset(feed, api)
+        version = entry.version
+        try:
+            url = await api.presigned_upload_url(
+                feed.datatable_id,
+                dataset_id=dataset,
+                filename=version.name,
+                size=version.size,
+                modified_ms=version.mtime_ns // 1_000_000,
+                lifetime=self._lifetime,
+            )
+        except FeedBlocked:
+            self._forget(feed)
+            raise
+        try:
+            origin = origin_of(parse_url(url))
+            now = self._clocks.now(origin, api.origin)
+            expires_at, lifetime = validity(url, now, self._lifetime)
+        except ValueError as error:
+            raise BadAnswer(api.origin, f"its PreSignedUploadUrl cannot be used: {error}") from None
+        if expires_at <= now:
+            raise GrantExpired(origin, "it came too old from the API; do the clocks of API and store differ?")
+        return Grant(url, expires_at, lifetime, self._headers(url, version.name))
+
+    async def _dataset(self, feed: Feed, api: UrlSource) -> str:
+        """Looked up once, kept in the ledger, and looked up again only after it was refused."""
+        key = (feed.api, feed.datatable_id)
+        async with self._looking.setdefault(key, asyncio.Lock()):
+            if key not in self._datasets:
+                place = (feed.api.base_url, feed.api.tenant_id, feed.datatable_id)
+                kept = await self._store.dataset_of(*place) if key not in self._refused else None
+                self._datasets[key] = kept or await api.find_dataset(feed.datatable_id)
+                if kept is None:
+                    await self._store.keep_dataset(*place, self._datasets[key])
+                self._refused.discard(key)
+            return self._datasets[key]
+
+    def _forget(self, feed: Feed) -> None:
+        key = (feed.api, feed.datatable_id)
+        if self._datasets.pop(key, None) is not None:
+            self._refused.add(key)
+
+    def _now(self, feed: Feed, url: str) -> int:
+        return self._clocks.now(origin_of(parse_url(url)), self._apis(feed.api).origin)

@@ -1,0 +1,326 @@
+"""One move, from the drop directory to where the file ends, safe to repeat after a crash at any step.
+
+The file is first *taken*: renamed, within its own directory, to a hidden name that nobody else uses. Only then is it
+looked at; a stranger that a producer put there in that instant is given back, also by the next start after a crash.
+What was taken goes on by rename. Where that is impossible it is copied first, and the source is taken and removed when
+the copy is durable. Everything here blocks.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import assert_never
+
+from tablefeed.errors import DiskTrouble, FeedBlocked
+from tablefeed.marker import Marker
+from tablefeed.model import FileVersion
+from tablefeed.moves import OWN_PREFIX, Disk, Replaced, copy, lstat, md5_of, printable, resembles
+from tablefeed.shelf import Shelf
+
+REPORT_SUFFIX = ".error.json"
+
+
+class Action(StrEnum):
+    """What becomes of the file."""
+
+    MOVE = "move"
+    DELETE = "delete"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One move."""
+
+    directory: Path
+    """The feed's."""
+    entry_id: int
+    version: FileVersion
+    action: Action
+    target: Path
+    """The directory to move to; the feed's own when nothing is moved."""
+    marker_suffix: str = ""
+    """Empty: the feed has no markers."""
+    md5: str | None = None
+    """Of the bytes that were delivered, in hexadecimal."""
+    report: bytes | None = None
+    """What to write beside the moved file."""
+
+    @property
+    def source(self) -> Path:
+        """Where the file was dropped."""
+        return self.directory / self.version.path
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What has become of a file."""
+
+    destination: str | None = None
+    """Absolute; None: it was deleted or left, or was gone already."""
+    left_in_place: bool = False
+    stranger: bool = False
+    """The path holds something else now, which is to be looked at."""
+
+
+class Move:
+    """A job while it is done. All methods raise OSError, DiskTrouble and FeedBlocked."""
+
+    def __init__(self, job: Job, disk: Disk, goes_on: Callable[[], bool]) -> None:
+        """`goes_on` says whether a long copy may go on."""
+        self.job = job
+        self.touched: set[Path] = set()
+        """Directories that hold names which are not durable yet."""
+        self._disk = disk
+        self._goes_on = goes_on
+        self._source = job.source
+        version = job.version
+        own = f"{OWN_PREFIX}{job.entry_id}-{version.inode % 2**64:x}-{version.mtime_ns % 2**64:x}"
+        self._taken = self._source.with_name(own)
+        self._temp = job.target / (own + "-copy")
+        self._marker = Marker(
+            disk, self._source, job.marker_suffix, taken=self._source.with_name(own + "-marker"), temp=self._temp
+        )
+        self._draft = job.target / (own + "-report")
+        suffixes = (job.marker_suffix, REPORT_SUFFIX if job.report else "")
+        self._shelf = Shelf(disk, job.target, version.name, tuple(filter(None, suffixes)))
+
+    def quick(self) -> Moved | None:
+        """Move without copying or searching; None: only `slow` can do it."""
+        here = self._locate()
+        match self.job.action:
+            case Action.MOVE:
+                return None if here is None else self._rename(here)
+            case Action.DELETE:
+                return self._missing() if here is None else self._delete(here)
+            case Action.LEAVE:
+                if here == self._taken:
+                    self._undo()
+                return self._missing() if here is None else self._done(left_in_place=True)
+            case _:
+                assert_never(self.job.action)
+
+    def slow(self) -> Moved:
+        """Move by copying, or find the file where an earlier try has put it."""
+        if lstat(self._temp):
+            self._disk.unlink(self._temp)
+        here = self._locate()
+        if here is not None:
+            try:
+                return self._move_by_copy(here)
+            except Replaced:
+                if self._locate() is not None:
+                    raise DiskTrouble(printable(self._source), "it was touched while it was copied") from None
+        found = self._find()
+        return self._missing() if found is None else self._finish(found)
+
+    def sync(self) -> None:
+        """Make durable what was done until now."""
+        for directory in sorted(self.touched):
+            self._disk.sync(directory)
+        self.touched.clear()
+
+    def _locate(self) -> Path | None:
+        """Where the version lies, taken or not; a stranger that was taken is given back."""
+        taken = lstat(self._taken)
+        if taken is not None:
+            if self.job.version.describes(taken):
+                return self._taken
+            self._give_back(self._taken)
+        dropped = lstat(self._source)
+        return self._source if dropped is not None and self.job.version.describes(dropped) else None
+
+    def _take(self) -> bool:
+        """Take the marker, then the file; False: it was not the version, and all is as before.
+
+        The marker goes first, so that it can never vouch for the next drop while that is half written.
+        """
+        self._marker.take()
+        self.touched.add(self._source.parent)
+        try:
+            self._disk.take(self._source, self._taken)
+        except FileNotFoundError:
+            self._settle_marker(self._source)
+            return False
+        taken = lstat(self._taken)
+        if taken is not None and self.job.version.describes(taken):
+            return True
+        self._settle_marker(self._source if taken is None else self._give_back(self._taken))
+        return False
+
+    def _undo(self) -> None:
+        """Put back what was taken, unless the path has been filled again: then a later try finds it where it is."""
+        with suppress(OSError):
+            self._disk.rename(self._taken, self._source)
+            self._marker.put_back()
+
+    def _give_back(self, stranger: Path) -> Path:
+        """Put what is not ours back where it was; under a numbered name when that path has been filled again."""
+        return self._place(stranger, Shelf(self._disk, self._source.parent, self._source.name))
+
+    def _settle_marker(self, beside: Path) -> None:
+        """Find a place for a taken marker whose file we do not have.
+
+        It stays with what lies at `beside` if it is not older, and so may have been made for that; else it was ours.
+        """
+        if not self._marker.is_taken:
+            return
+        if self._marker.may_vouch_for(beside):
+            self._marker.carry(beside, self._goes_on)
+        elif self.job.action is Action.MOVE:
+            self._make(self.job.target)
+            self._marker.carry(self.job.target / self._source.name, self._goes_on)
+            self.touched.add(self.job.target)
+        else:
+            self._marker.remove()
+        self.touched.add(self._source.parent)
+
+    def _place(self, path: Path, shelf: Shelf) -> Path:
+        final = shelf.place(path)
+        self.touched |= {path.parent, shelf.directory}
+        return final
+
+    def _rename(self, here: Path) -> Moved | None:
+        target = self.job.target
+        self._make(target)
+        origin, end = self._source.parent.stat(), target.stat()
+        if origin.st_dev != end.st_dev:
+            return None
+        if origin.st_ino == end.st_ino:
+            raise FeedBlocked(
+                f"{printable(target)} is the directory that the feed's files are dropped in",
+                "Name another directory to move them to",
+            )
+        self._write_draft(here)
+        if here == self._source and not self._take():
+            return self._done()
+        try:
+            final = self._place(self._taken, self._shelf)
+        except OSError as error:
+            self._undo()
+            if error.errno == errno.EXDEV:  # two mounts of one file system, for one
+                return None
+            raise
+        moved = lstat(final)
+        if moved is not None and not self.job.version.describes(moved):
+            self._settle_marker(self._give_back(final))
+            return self._done()
+        return self._finish(final)
+
+    def _delete(self, here: Path) -> Moved:
+        if here == self._taken or self._take():
+            self._marker.remove()
+            self._disk.unlink(self._taken)
+            self.touched.add(self._source.parent)
+        return self._done()
+
+    def _move_by_copy(self, here: Path) -> Moved:
+        self._make(self.job.target)
+        self._write_draft(here)
+        final = self._complete_copy(here) or self._copy(here)
+        self.touched.add(self.job.target)
+        self.sync()
+        if here == self._taken or self._take():
+            self._disk.unlink(self._taken)
+        return self._finish(final)
+
+    def _copy(self, here: Path) -> Path:
+        job = self.job
+        md5 = copy(self._disk, here, self._temp, job.version, self._goes_on)
+        try:
+            if job.md5 is not None and md5 != job.md5:
+                raise DiskTrouble(
+                    printable(here), f"it reads differently than when it was sent (MD5 {md5}, then {job.md5})"
+                )
+            return self._place(self._temp, self._shelf)
+        except (OSError, DiskTrouble):
+            with suppress(OSError):
+                self._disk.unlink(self._temp)
+            raise
+
+    def _complete_copy(self, here: Path) -> Path | None:
+        """A whole copy that an earlier try has made."""
+        last = self._shelf.last(self._resembles)
+        return last if last is not None and md5_of(last) == (self.job.md5 or md5_of(here)) else None
+
+    def _resembles(self, found: os.stat_result) -> bool:
+        return resembles(found, self.job.version.size, self.job.version.mtime_ns)
+
+    def _find(self) -> Path | None:
+        """The version in the target directory, moved there or copied."""
+        if not self.job.target.is_dir():
+            return None
+        for path in self._shelf.paths():
+            found = lstat(path)
+            if found is not None and (self.job.version.describes(found) or self._is_copy(path, found)):
+                return path
+        return None
+
+    def _is_copy(self, path: Path, found: os.stat_result) -> bool:
+        if not self._resembles(found):
+            return False
+        if self.job.md5 is None:
+            return found.st_mtime_ns == self.job.version.mtime_ns
+        return md5_of(path) == self.job.md5
+
+    def _make(self, directory: Path) -> None:
+        """Make a directory and those above it that are missing."""
+        if directory.is_dir():
+            return
+        if directory.parent != directory:
+            self._make(directory.parent)
+        self._disk.mkdir(directory)
+        self.touched.add(directory.parent)
+
+    def _write_draft(self, here: Path) -> None:
+        """Write the report under a hidden name while the file is still in place, since the disk may be full."""
+        if self.job.report is None:
+            return
+        self._disk.unlink(self._draft)
+        fd = self._disk.create(self._draft)
+        try:
+            self._disk.write(fd, self.job.report)
+            self._disk.seal(fd, here.lstat().st_mode & 0o666, None)
+        finally:
+            os.close(fd)
+
+    def _publish_report(self, final: Path) -> None:
+        if self.job.report is None:
+            return
+        published = final.with_name(final.name + REPORT_SUFFIX)
+        if lstat(published) is None:
+            if lstat(self._draft) is None:
+                self._write_draft(final)
+            with suppress(FileExistsError):
+                self._disk.rename(self._draft, published)
+
+    def _finish(self, final: Path) -> Moved:
+        self._marker.carry(final, self._goes_on)
+        self._publish_report(final)
+        self.touched |= {self._source.parent, self.job.target}
+        return self._done(destination=str(final))
+
+    def _missing(self) -> Moved:
+        """The version is nowhere: no more is to be done, unless its directory is away."""
+        directory, device = self.job.directory, self.job.version.device
+        if not directory.is_dir():
+            raise DiskTrouble(printable(directory), "the feed's directory is not there; is its file system mounted?")
+        other = FileVersion.of("", "", directory.stat()).device != device
+        if other and next(directory.iterdir(), None) is None:
+            raise DiskTrouble(
+                printable(directory), "it is empty, and on another file system than the file was; is it mounted?"
+            )
+        self._settle_marker(self._source)
+        return self._done()
+
+    def _done(self, destination: str | None = None, *, left_in_place: bool = False) -> Moved:
+        """The result; whatever was drafted and not used is removed."""
+        if self.job.report is not None and lstat(self._draft):
+            self._disk.unlink(self._draft)
+        dropped = lstat(self._source)
+        stranger = dropped is not None and not self.job.version.describes(dropped)
+        return Moved(destination, left_in_place, stranger)

@@ -1,0 +1,233 @@
+"""What lies in a directory: a walk in batches that neither blocks the loop nor holds more than one batch in memory."""
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from tablefeed.errors import DiskTrouble, FeedBlocked
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed
+
+BATCH = 1_000
+"""Entries in one batch, at most."""
+OWN_PREFIX = ".tablefeed-"
+"""How our own temporary files are named."""
+
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Runs a blocking function in a thread and gives its result, as `asyncio.to_thread` does."""
+
+    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What could not be read below the root: its path relative to the root, and why."""
+
+    path: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Regular files with their lstat, and what could not be read since the last batch."""
+
+    entries: list[tuple[str, os.stat_result]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Selection:
+    """Which paths of a feed's directory are its files, and which directories are entered.
+
+    Patterns are compared without case. One without "/" is for the file's name, one with "/" for the whole relative
+    path, where `**/` stands for any directories. As in a shell, a leading dot is matched only by a dot. Not entered are
+    hidden directories, and those that the feed moves its files to.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        """Compile the feed's patterns."""
+        self._recursive = feed.recursive
+        self._include = _compile(feed.include)
+        self._exclude = _compile(feed.exclude)
+        self._targets = tuple(
+            target
+            for template in (feed.archive, feed.failed)
+            if (target := _target(feed.directory, template)) is not None
+        )
+
+    def takes(self, path: str) -> bool:
+        """Whether a relative path is that of one of the feed's files."""
+        name = path.rpartition("/")[2]
+        return (
+            not name.startswith(OWN_PREFIX)
+            and self._include.fullmatch(path) is not None
+            and self._exclude.fullmatch(path) is None
+            and self._reaches(path)
+        )
+
+    def enters(self, path: str) -> bool:
+        """Whether a directory at a relative path is looked into."""
+        return self._recursive and not _is_hidden(path) and not f"{path}/".startswith(self._targets)
+
+    def _reaches(self, path: str) -> bool:
+        directory = path.rpartition("/")[0]
+        return not directory or self.enters(directory)
+
+
+def _is_hidden(directory: str) -> bool:
+    return any(part.startswith(".") for part in directory.split("/"))
+
+
+def _target(directory: Path, template: str) -> str | None:
+    """How the paths of the directories begin that a template with strftime codes names below the feed's directory.
+
+    Only the part before the first code is certain. None when it lies elsewhere.
+    """
+    if template in (ARCHIVE_DELETE, ARCHIVE_LEAVE):
+        return None
+    certain, code, _ = template.partition("%")
+    cut = "\0" if code else ""
+    below = os.path.relpath(os.path.join(directory, certain + cut), directory)  # noqa: PTH118  (a Path drops the last slash)
+    if below in (".", "..") or below.startswith("../"):
+        return None
+    start = below.removesuffix(cut)
+    return start if code else f"{start}/"
+
+
+def _compile(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    alternatives = [_translate(pattern) if "/" in pattern else "(?:.*/)?" + _translate(pattern) for pattern in patterns]
+    return re.compile("|".join(alternatives) or r"(?!)", re.IGNORECASE | re.DOTALL)
+
+
+_TOKEN = re.compile(
+    r"(?P<deep>(?<![^/])(?:\*\*/)+)|(?P<many>\*+)|(?P<one>\?)|\[(?P<set>!?\]?[^\]/]*)\]|(?P<char>.)", re.DOTALL
+)
+
+
+def _translate(pattern: str) -> str:
+    """A shell pattern as a regular expression: no wildcard crosses a "/" or stands for a leading dot."""
+    out = []
+    fresh = True
+    for token in _TOKEN.finditer(pattern.removeprefix("./").removeprefix("/")):
+        guard = r"(?!\.)" if fresh else ""
+        fresh = False
+        if token["deep"]:
+            out.append(r"(?:(?!\.)[^/]+/)*")
+            fresh = True
+        elif token["many"]:
+            out.append(guard + "[^/]*")
+        elif token["one"]:
+            out.append(guard + "[^/]")
+        elif token["set"] is not None:
+            out.append(guard + _character_set(token["set"]))
+        else:
+            out.append(re.escape(token["char"]))
+            fresh = token["char"] == "/"
+    return "".join(out)
+
+
+def _character_set(inside: str) -> str:
+    negated = inside.startswith("!")
+    body = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[negated:])
+    expression = f"[{'^/' if negated else ''}{body}]"
+    try:
+        re.compile(expression)
+    except re.error:
+        return re.escape(f"[{inside}]")
+    return expression
+
+
+async def scan(
+    root: Path, selection: Selection, below: str = "", *, run: InThread = asyncio.to_thread
+) -> AsyncGenerator[Batch, None]:
+    """Every file that the selection takes, from the directory at `below` (relative to `root`) on down, in batches.
+
+    Each batch is one thread hop; the next is not begun before it is asked for. Raises FeedBlocked when the root is
+    missing, is no directory or may not be read, DiskTrouble when the file system fails there. Trouble below it
+    is a Problem of the batch, and what vanishes is no trouble.
+    """
+    batches = _walk(root, selection, below)
+    while (batch := await run(lambda: next(batches, None))) is not None:
+        yield batch
+
+
+def _walk(root: Path, selection: Selection, below: str) -> Iterator[Batch]:
+    batch = Batch()
+    directories = [below]
+    while directories:
+        for found in _list(root, directories.pop(), selection):
+            match found:
+                case str():
+                    directories.append(found)
+                case Problem():
+                    batch.problems.append(found)
+                case _:
+                    batch.entries.append(found)
+            if len(batch.entries) + len(batch.problems) >= BATCH:
+                yield batch
+                batch = Batch()
+    if batch.entries or batch.problems:
+        yield batch
+
+
+def _list(root: Path, directory: str, selection: Selection) -> Iterator[str | Problem | tuple[str, os.stat_result]]:
+    """The directories to enter, the files to take and the troubles in one directory."""
+    try:
+        with _opened(root, directory) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if selection.enters(path):
+                        yield path
+                elif selection.takes(path):
+                    yield from _file(entry, path)
+    except OSError as error:
+        if not directory:
+            raise _root_trouble(root, error) from error
+        if not isinstance(error, FileNotFoundError):
+            yield Problem(directory, error.strerror or str(error))
+
+
+def _file(entry: "os.DirEntry[str]", path: str) -> Iterator[Problem | tuple[str, os.stat_result]]:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Problem(path, error.strerror or str(error))
+        return
+    if stat.S_ISREG(found.st_mode):
+        yield path, found
+
+
+@contextmanager
+def _opened(root: Path, below: str) -> Iterator[int]:
+    """A directory, opened without following a link at its end (the root itself may be one)."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if below else 0)
+    fd = os.open(root / below, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _root_trouble(root: Path, error: OSError) -> FeedBlocked | DiskTrouble:
+    match error:
+        case FileNotFoundError():
+            return FeedBlocked(f"the directory {root} does not exist", "Create it, or correct the feed's `directory`")
+        case NotADirectoryError():
+            return FeedBlocked(f"{root} is not a directory", "Correct the feed's `directory`")
+        case PermissionError():
+            return FeedBlocked(
+                f"the directory {root} may not be read by the user that runs tablefeed",
+                "Give that user read, write and search permission on it",
+            )
+        case _:
+            return DiskTrouble(str(root), error.strerror or str(error))

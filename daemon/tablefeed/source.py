@@ -1,0 +1,94 @@
+"""The file while it is sent: opened once, read and hashed in one go, and compared with its version before and after.
+
+Everything here blocks and runs in threads.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import stat
+from pathlib import Path
+
+from tablefeed.errors import DiskTrouble, FileRefused, SourceChanged
+from tablefeed.lease import Writer, writer_of
+from tablefeed.model import FileVersion
+
+
+class HashedFile(io.FileIO):
+    """A file that hashes what is read from it, so that reading and hashing cost one thread hop together."""
+
+    def __init__(self, fd: int) -> None:
+        """Read from a descriptor, which its owner closes."""
+        super().__init__(fd, "rb", closefd=False)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to `size` bytes; empty at the end of the file."""
+        chunk = super().read(-1 if size is None else size) or b""
+        self._md5.update(chunk)
+        return chunk
+
+    def md5(self) -> str:
+        """Of all that has been read, in hexadecimal."""
+        return self._md5.hexdigest()
+
+
+class Source:
+    """One file version, open for sending."""
+
+    def __init__(self, directory: Path, version: FileVersion, *, first: int) -> None:
+        """Open it and read its first bytes, at most `first`.
+
+        Raises SourceChanged when the path holds something else by now or somebody writes it, FileRefused when it may
+        not be read, DiskTrouble when the file system fails.
+        """
+        self.path = str(directory / version.path)
+        self.version = version
+        fd = _open(self.path)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode) or not version.describes(before):
+                raise SourceChanged(self.path, "changed")
+            if writer_of(fd) is Writer.OPEN:
+                raise SourceChanged(self.path, "was opened for writing")
+            self._ctime_ns = before.st_ctime_ns
+            self._fd = fd
+            self.file = HashedFile(fd)
+            self.first = self.file.read(min(first, version.size)) if version.size else b""
+        except OSError as error:
+            os.close(fd)
+            raise DiskTrouble(self.path, f"it cannot be read: {error.strerror}") from error
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def check_unchanged(self) -> None:
+        """Make sure that what was read is the version, still.
+
+        A changed ctime alone counts as a change: an mtime can be set back, a ctime cannot.
+        Raises SourceChanged.
+        """
+        after = os.fstat(self._fd)
+        if not self.version.describes(after) or after.st_ctime_ns != self._ctime_ns:
+            raise SourceChanged(self.path, "changed while it was sent")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+        os.close(self._fd)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceChanged(path, "vanished") from None
+    except PermissionError:
+        raise FileRefused(
+            path, "it may not be read by the user that runs tablefeed", "Give that user read permission"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise SourceChanged(path, "was replaced by what is not a file") from None
+        raise DiskTrouble(path, f"it cannot be opened: {error.strerror}") from error

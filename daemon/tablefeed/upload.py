@@ -1,0 +1,229 @@
+"""Exactly one PUT of one open file to one presigned URL. Knows nothing of ledgers and retries.
+
+The traps that it goes round, all seen in aiohttp 3.14: a string URL is spelt anew, a Content-Type is added, an
+idempotent request is repeated by itself, exception texts hold the whole URL, `expect100` waits for ever, and there is
+no limit on how long the peer may take nothing.
+"""
+
+import asyncio
+import mimetypes
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from tablefeed.answers import safe, store_answer, store_error
+from tablefeed.body import CHUNK, FileBody, StallGuard
+from tablefeed.clock import ServerClocks
+from tablefeed.errors import Damaged, DeliveryError, FeedBlocked, Stalled
+from tablefeed.expiry import demanded_headers, signed_headers
+from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, translated
+from tablefeed.model import FileVersion, Grant, Receipt
+from tablefeed.source import Source
+
+EXPECT_ABOVE = 2**20
+"""Bodies larger than this ask first, so that a refusal costs no transfer."""
+CONTINUE_TIMEOUT = 3.0
+"""Seconds to wait for the interim answer; a host that never sends one is remembered."""
+MOST_REDIRECTS = 2
+_LARGEST_ANSWER = 64 * 2**10
+_MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
+_HIDDEN_ETAGS = (
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an upload is; others may read it at any time."""
+
+    size: int
+    sent: Callable[[], int] = int
+
+
+class Uploader:
+    """Sends files. One object serves all uploads at a time."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        executor: Executor,
+        *,
+        clocks: ServerClocks,
+        wall: Callable[[], float],
+        stall_timeout: float,
+        allow_http: bool = False,
+    ) -> None:
+        """`executor` runs the reading; `wall` gives Unix seconds; `stall_timeout` in seconds."""
+        self._session = session
+        self._executor = executor
+        self._clocks = clocks
+        self._wall = wall
+        self._stall_timeout = stall_timeout
+        self._allow_http = allow_http
+        self._never_continue: set[str] = set()
+
+    async def upload(self, directory: Path, version: FileVersion, grant: Grant, progress: Progress) -> Receipt:
+        """Send the version to the grant's URL and return the proof.
+
+        Raises a DeliveryError: SourceChanged, FileRefused and DiskTrouble for the file's sake, all others for the
+        server's.
+        """
+        url = self._checked(grant.url)
+        run = asyncio.get_running_loop().run_in_executor
+        for _ in range(MOST_REDIRECTS + 1):
+            source = await run(self._executor, lambda: Source(directory, version, first=CHUNK))
+            try:
+                receipt, target = await self._put(url, source, grant, progress)
+                if receipt is not None:
+                    await run(self._executor, source.check_unchanged)
+                    return receipt
+            finally:
+                await asyncio.shield(run(self._executor, source.close))
+            url = self._checked(target)
+        raise FeedBlocked(f"{origin_of(url)} redirects in a circle", "Ask ProcessMind's support")
+
+    def _checked(self, text: str) -> URL:
+        try:
+            url = parse_url(text)
+        except ValueError as error:
+            raise FeedBlocked(f"the presigned URL cannot be used: {error}", "Check base_url of the feed") from None
+        if url.user or url.password:
+            raise FeedBlocked(
+                f"the presigned URL for {url.host} carries a user name, which none should",
+                "Check base_url of the feed",
+            )
+        if url.scheme != "https" and not is_loopback(url.host) and not self._allow_http:
+            raise FeedBlocked(
+                f"the presigned URL for {url.host} is not https, so the data would travel in the clear",
+                "Set [upload] allow_http = true if that is what you want",
+            )
+        return url
+
+    async def _put(self, url: URL, source: Source, grant: Grant, progress: Progress) -> tuple[Receipt | None, str]:
+        """One PUT. Returns the receipt, or None and the URL that the store redirects to."""
+        origin = origin_of(url)
+        overdue = grant.expires_at <= self._clocks.now(origin)
+        started_at = round(self._wall() * 1000)
+        body = FileBody(source, self._executor)
+        progress.sent = body.sent
+        expect = source.version.size > EXPECT_ABOVE and origin not in self._never_continue
+        try:
+            with translated(origin):
+                response, text = await self._send(url, body, grant, origin, expect=expect)
+        except DeliveryError:
+            if body.failure is not None:
+                raise body.failure from None
+            raise
+        self._clocks.observe(origin, response.headers.get("Date"))
+        if response.status in (307, 308) and "Location" in response.headers:
+            return None, _redirected(url, response.headers["Location"])
+        if not 200 <= response.status < 300:
+            raise store_error(
+                store_answer(origin, response.status, response.headers, text, self._wall()),
+                path=source.path,
+                overdue=overdue,
+                signed_headers=signed_headers(grant.url),
+                size=source.version.size,
+            )
+        return self._receipt(source, response, origin, started_at), ""
+
+    async def _send(
+        self, url: URL, body: FileBody, grant: Grant, origin: str, *, expect: bool
+    ) -> tuple[aiohttp.ClientResponse, str]:
+        request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=expect))
+        try:
+            if expect:
+                begun = asyncio.ensure_future(body.begun.wait())
+                try:
+                    await asyncio.wait((request, begun), timeout=CONTINUE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    begun.cancel()
+                if not request.done() and not body.begun.is_set():
+                    self._never_continue.add(origin)
+                    request.cancel()
+                    await asyncio.wait((request,))
+                    request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=False))
+            return await request
+        finally:
+            request.cancel()
+
+    async def _request(
+        self, url: URL, body: FileBody, grant: Grant, origin: str, *, expect: bool
+    ) -> tuple[aiohttp.ClientResponse, str]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._stall_timeout)
+        try:
+            async with asyncio.timeout(None) as deadline:
+                with StallGuard(body, deadline, self._stall_timeout):
+                    async with self._session.put(
+                        url,
+                        data=body,
+                        headers=grant.headers,
+                        skip_auto_headers=("Content-Type",),
+                        allow_redirects=False,
+                        expect100=expect,
+                        proxy=proxy_for(url),
+                        timeout=timeout,
+                    ) as response:
+                        return response, (await response.content.read(_LARGEST_ANSWER)).decode(errors="replace")
+        except TimeoutError:
+            if deadline.expired():
+                raise Stalled(origin, self._stall_timeout, body.sent(), body.size or 0) from None
+            raise
+
+    def _receipt(self, source: Source, response: aiohttp.ClientResponse, origin: str, started_at: int) -> Receipt:
+        md5 = source.file.md5()
+        etag = response.headers.get("ETag")
+        theirs = _md5_in(response.headers)
+        if theirs is not None and theirs != md5:
+            raise Damaged(origin, md5, theirs)
+        request_id = response.headers.get("x-amz-request-id") or response.headers.get("x-ms-request-id")
+        return Receipt(
+            size=source.version.size,
+            md5=md5,
+            etag=None if etag is None else safe(etag),
+            verified=theirs is not None,
+            status=response.status,
+            request_id=None if request_id is None else safe(request_id),
+            origin=origin,
+            started_at=started_at,
+            finished_at=round(self._wall() * 1000),
+        )
+
+
+def grant_headers(url: str, name: str) -> dict[str, str]:
+    """The headers that a PUT of a file with this name must carry for the URL's signature.
+
+    Raises FeedBlocked when the signature covers a header whose value only the signer knows.
+    """
+    content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    headers, unknown = demanded_headers(url, content_type)
+    if unknown:
+        raise FeedBlocked(
+            f"the presigned URL is signed for headers whose values are not known: {', '.join(unknown)}",
+            "Ask ProcessMind's support to sign the host header only",
+        )
+    return dict(headers)
+
+
+def _redirected(url: URL, location: str) -> str:
+    try:
+        return str(url.join(URL(location, encoded=True)))
+    except ValueError:
+        return ""
+
+
+def _md5_in(headers: CIMultiDictProxy[str]) -> str | None:
+    """The MD5 that the ETag holds, or None where an ETag is something else (multipart, KMS, customer keys)."""
+    if headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
+        h in headers for h in _HIDDEN_ETAGS
+    ):
+        return None
+    match = _MD5.fullmatch(headers.get("ETag", "").strip())
+    return match[1].lower() if match else None

@@ -1,0 +1,410 @@
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tablefeed.ledger
+from support.ledgers import GRANT, RECEIPT, Clock, opened, version
+from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
+from tablefeed.ledger import Closing, Failure, Ledger, Want
+from tablefeed.ledger.schema import HEAD, FsPath, metadata
+from tablefeed.model import Order, State
+
+ONE = [Want("orders", Order.OLDEST, 1)]
+MANY = [Want("orders", Order.OLDEST, 1000)]
+ERROR = Unreachable("https://s.example", "refused")
+REFUSED = FileRefused("a.csv", "too large", "Split it")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path, clock: Clock) -> AsyncIterator[Ledger]:
+    async with opened(tmp_path / "ledger.db", clock) as ledger:
+        yield ledger
+
+
+async def deliver(ledger: Ledger, *, left_in_place: bool = False) -> None:
+    [entry] = await ledger.claim(ONE)
+    assert await ledger.uploaded(entry.id, RECEIPT)
+    assert await ledger.archived(Closing(entry.id, None if left_in_place else "/archive/a.csv", left_in_place))
+
+
+async def test_a_file_goes_through_its_states(ledger: Ledger) -> None:
+    """Queued, claimed with its version, uploaded with its receipt, archived: each step is seen in the counts."""
+    assert await ledger.enqueue([version()]) == 1
+    assert await ledger.counts() == {("orders", State.QUEUED): 1}
+    [entry] = await ledger.claim(ONE)
+    assert (entry.version, entry.state, entry.attempts) == (version(), State.UPLOADING, 0)
+    assert await ledger.claim(ONE) == []
+    assert await ledger.granted(entry.id, GRANT)
+    assert await ledger.uploaded(entry.id, RECEIPT)
+    assert await ledger.counts() == {("orders", State.UPLOADED): 1}
+    assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))
+    assert await ledger.counts() == {}
+
+
+async def test_at_most_one_row_per_path_is_open(ledger: Ledger) -> None:
+    """The same version queued again, in one batch or in two, changes nothing."""
+    assert await ledger.enqueue([version(), version()]) == 1
+    assert await ledger.enqueue([version()]) == 0
+    assert len(await ledger.claim(MANY)) == 1
+
+
+async def test_a_replaced_version_that_waits_is_gone_and_the_new_one_queued(ledger: Ledger) -> None:
+    """The old bytes are no longer there to be sent."""
+    await ledger.enqueue([version(size=1)])
+    assert await ledger.enqueue([version(size=2)]) == 1
+    [entry] = await ledger.claim(MANY)
+    assert entry.version.size == 2
+
+
+async def test_a_version_that_is_being_sent_is_not_disturbed(ledger: Ledger) -> None:
+    """While a path is being sent or moved, another version of it waits for the next scan."""
+    await ledger.enqueue([version(size=1)])
+    [entry] = await ledger.claim(ONE)
+    assert await ledger.enqueue([version(size=2)]) == 0
+    await ledger.uploaded(entry.id, RECEIPT)
+    assert await ledger.enqueue([version(size=2)]) == 0
+    await ledger.archived(Closing(entry.id, "/archive/a.csv"))
+    assert await ledger.enqueue([version(size=2)]) == 1
+
+
+async def test_unknown_tells_new_from_open_and_from_left_in_place(ledger: Ledger) -> None:
+    """A file that stays in its directory is not queued twice; one that was moved away and dropped again is."""
+    assert await ledger.unknown([version()]) == [version()]
+    await ledger.enqueue([version()])
+    assert await ledger.unknown([version(), version("b.csv")]) == [version("b.csv")]
+    assert await ledger.unknown([version(size=99)]) == [version(size=99)]
+    await deliver(ledger)
+    assert await ledger.unknown([version()]) == [version()]
+    await ledger.enqueue([version()])
+    await deliver(ledger, left_in_place=True)
+    assert await ledger.unknown([version()]) == []
+    assert await ledger.unknown([version(mtime_ns=6)]) == [version(mtime_ns=6)]
+
+
+async def test_rows_are_claimed_in_the_order_of_the_feed(ledger: Ledger) -> None:
+    """Oldest, newest and by name."""
+    await ledger.enqueue([version("b", mtime_ns=1), version("c", mtime_ns=2), version("a", mtime_ns=3)])
+    for order, expected in ((Order.OLDEST, "bca"), (Order.NEWEST, "acb"), (Order.NAME, "abc")):
+        entries = await ledger.claim([Want("orders", order, 3)])
+        assert "".join(entry.version.path for entry in entries) == expected
+        for entry in entries:
+            await ledger.failed(Failure(entry.id, ERROR, 0, counts=False, keep_grant=True))
+
+
+async def test_a_failed_row_waits_until_it_is_due_and_keeps_its_grant(ledger: Ledger, clock: Clock) -> None:
+    """After an ambiguous failure the same grant serves the next try, so that no second object is made."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await ledger.granted(entry.id, GRANT)
+    due = clock.ms + 5000
+    await ledger.failed(Failure(entry.id, ERROR, due, counts=True, keep_grant=True))
+    assert await ledger.claim(ONE) == []
+    assert await ledger.next_due(clock.ms) == due
+    clock.now += 5
+    assert await ledger.feeds_due(clock.ms - 5000, clock.ms) == ["orders"]
+    [again] = await ledger.claim(ONE)
+    assert (again.attempts, again.grant, again.failed_at) == (1, GRANT, clock.ms - 5000)
+    await ledger.failed(Failure(entry.id, ERROR, 0, counts=False, keep_grant=False))
+    [third] = await ledger.claim(ONE)
+    assert (third.attempts, third.grant) == (1, None)
+
+
+async def test_the_next_daemon_finds_what_a_dead_one_held(tmp_path: Path) -> None:
+    """At start `uploading` is queued again with its grant, and `uploaded` goes on to the archive without an upload."""
+    path = tmp_path / "ledger.db"
+    async with opened(path) as first:
+        await first.enqueue([version("sent.csv"), version("half.csv", mtime_ns=9)])
+        sent, half = await first.claim(MANY)
+        await first.granted(half.id, GRANT)
+        await first.uploaded(sent.id, RECEIPT)
+        snapshot = tmp_path / "crashed.db"
+        with sqlite3.connect(path) as source, sqlite3.connect(snapshot) as target:
+            source.backup(target)
+    async with opened(snapshot, owner="other") as second:
+        entries = {entry.version.path: entry for entry in await second.claim(MANY)}
+    assert entries["half.csv"].state is State.UPLOADING
+    assert entries["half.csv"].grant == GRANT
+    assert entries["sent.csv"].state is State.UPLOADED
+    assert entries["sent.csv"].receipt == RECEIPT
+
+
+async def test_closing_puts_back_what_is_still_held(tmp_path: Path) -> None:
+    """A drained daemon leaves no row claimed."""
+    async with opened(tmp_path / "ledger.db") as first:
+        await first.enqueue([version()])
+        assert len(await first.claim(ONE)) == 1
+    async with opened(tmp_path / "ledger.db", owner="other") as second:
+        assert await second.counts() == {("orders", State.QUEUED): 1}
+
+
+async def test_a_rejected_file_is_known_until_it_is_moved(ledger: Ledger) -> None:
+    """A file that cannot be set aside yet is neither sent again nor forgotten."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    assert await ledger.rejected(entry.id, REFUSED)
+    assert await ledger.unknown([version()]) == []
+    [(left, reason)] = await ledger.rejected_in_place("orders", 10)
+    assert (left.id, reason) == (entry.id, str(REFUSED))
+    assert await ledger.set_aside(Closing(entry.id, "/failed/a.csv"))
+    assert await ledger.rejected_in_place("orders", 10) == []
+    assert await ledger.unknown([version()]) == [version()]
+
+
+async def test_a_file_refused_before_it_was_queued_is_recorded(ledger: Ledger) -> None:
+    """Its row is closed from the start, and an older version that waited under its name is gone."""
+    await ledger.enqueue([version(size=1)])
+    await ledger.refuse(version(size=2), REFUSED)
+    assert await ledger.counts() == {}
+    assert await ledger.unknown([version(size=2)]) == []
+
+
+async def test_a_late_transition_changes_nothing(ledger: Ledger) -> None:
+    """Each names the state that it starts from."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await ledger.uploaded(entry.id, RECEIPT)
+    assert not await ledger.uploaded(entry.id, RECEIPT)
+    assert not await ledger.gone(entry.id)
+    assert not await ledger.rejected(entry.id, REFUSED)
+    assert not await ledger.granted(entry.id, GRANT)
+    await ledger.archived(Closing(entry.id))
+    assert not await ledger.archived(Closing(entry.id))
+
+
+async def test_grants_are_forgotten_once_they_are_of_no_use(ledger: Ledger, tmp_path: Path) -> None:
+    """No signature outlives its file's delivery in the ledger's rows."""
+    await ledger.enqueue([version("a"), version("b"), version("c")])
+    entries = await ledger.claim(MANY)
+    for entry in entries:
+        await ledger.granted(entry.id, GRANT)
+    await ledger.uploaded(entries[0].id, RECEIPT)
+    await ledger.gone(entries[1].id)
+    await ledger.rejected(entries[2].id, REFUSED)
+    with sqlite3.connect(tmp_path / "ledger.db") as raw:
+        assert raw.execute("select count(*) from files where grant_url is not null").fetchone() == (0,)
+
+
+async def test_concurrent_transitions_share_commits(ledger: Ledger, tmp_path: Path) -> None:
+    """A thousand callers at once need far fewer transactions than callers, and each finds its change made."""
+    commits = 0
+    conn = ledger._conn
+
+    def count(_: object) -> None:
+        nonlocal commits
+        commits += 1
+
+    sa.event.listen(conn.engine, "commit", count)
+    await asyncio.gather(*(ledger.enqueue([version(f"{n}.csv", inode=n)]) for n in range(1000)))
+    assert commits <= 5
+    entries = await ledger.claim(MANY)
+    assert len(entries) == 1000
+    assert all(await asyncio.gather(*(ledger.uploaded(entry.id, RECEIPT) for entry in entries)))
+    assert commits <= 10
+
+
+async def test_the_dataset_of_a_datatable_is_kept(ledger: Ledger) -> None:
+    """Looked up once, it is there after a restart, and may be replaced."""
+    assert await ledger.dataset_of("https://a", "t", "table") is None
+    await ledger.keep_dataset("https://a", "t", "table", "d-1")
+    await ledger.keep_dataset("https://a", "t", "table", "d-2")
+    assert await ledger.dataset_of("https://a", "t", "table") == "d-2"
+
+
+async def test_old_rows_are_purged_but_never_those_of_files_left_in_place(ledger: Ledger, clock: Clock) -> None:
+    """Closed rows are kept for a while; a row that keeps a file from being sent twice stays."""
+    await ledger.enqueue([version("a.csv")])
+    await deliver(ledger)
+    await ledger.enqueue([version("b.csv")])
+    await deliver(ledger, left_in_place=True)
+    await ledger.enqueue([version("c.csv")])
+    clock.now += 100
+    assert await ledger.purge(clock.ms, 10) == 1
+    assert await ledger.unknown([version("b.csv"), version("c.csv")]) == []
+
+
+@given(st.binary(min_size=1, max_size=30).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"\\"))))
+def test_any_file_name_survives_the_ledger(name: str) -> None:
+    """Also one that is not UTF-8, that has backslashes or a newline."""
+    kind = FsPath()
+    stored = kind.process_bind_param(name, sa.engine.default.DefaultDialect())
+    assert stored is not None
+    stored.encode("utf-8")
+    assert kind.process_result_value(stored, sa.engine.default.DefaultDialect()) == name
+
+
+async def test_odd_names_come_back_from_the_database(ledger: Ledger) -> None:
+    """Through real SQLite, in a claim and in a search by path."""
+    names = [os.fsdecode(b"caf\xe9.csv"), "new\nline.csv", "back\\x41slash.csv", "日本.csv"]
+    versions = [version(name, inode=n) for n, name in enumerate(names)]
+    await ledger.enqueue(versions)
+    assert await ledger.unknown(versions) == []
+    assert {entry.version for entry in await ledger.claim(MANY)} == set(versions)
+
+
+async def test_inodes_and_times_beyond_63_bits_can_be_stored(ledger: Ledger, tmp_path: Path) -> None:
+    """Some file systems use all 64 bits, and an mtime can lie beyond the year 2262."""
+    file = tmp_path / "f"
+    file.touch()
+    fields = list(os.stat(file))
+    fields[1] = 2**64 - 3
+    odd = version(inode=1).of("orders", "f", os.stat_result(fields, {"st_mtime_ns": 15 * 10**18}))
+    await ledger.enqueue([odd])
+    assert await ledger.unknown([odd]) == []
+
+
+async def test_the_ledger_is_readable_by_its_owner_alone(ledger: Ledger, tmp_path: Path) -> None:
+    """It holds grants while they are in use, so do its journal and its shared memory."""
+    await ledger.enqueue([version()])
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) >= 3
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_ledger_made_readable_by_others_is_closed_again(tmp_path: Path) -> None:
+    """An operator's `chmod` does not stay."""
+    async with opened(tmp_path / "ledger.db"):
+        pass
+    (tmp_path / "ledger.db").chmod(0o644)
+    async with opened(tmp_path / "ledger.db"):
+        assert stat.S_IMODE((tmp_path / "ledger.db").stat().st_mode) == 0o600
+
+
+async def test_a_second_daemon_is_kept_out_and_told_by_whom(ledger: Ledger, tmp_path: Path) -> None:
+    """Two daemons on one ledger would send files twice."""
+    with pytest.raises(LedgerUnusable, match=f"process {os.getpid()}") as caught:
+        async with opened(tmp_path / "ledger.db"):
+            pass
+    assert caught.value.exit_code is Exit.CANNOT_CREATE
+
+
+@pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+async def test_a_damaged_ledger_is_named_with_the_remedy(tmp_path: Path, content: bytes) -> None:
+    """One clear message, and the file is left as it was."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(content)
+    with pytest.raises(LedgerUnusable, match="Move it aside") as caught:
+        async with opened(path):
+            pass
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+async def test_a_ledger_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
+    """An older program must not write into what it does not understand."""
+    path = tmp_path / "ledger.db"
+    async with opened(path):
+        pass
+    with sqlite3.connect(path) as raw:
+        raw.execute("update alembic_version set version_num = '9999'")
+    with pytest.raises(LedgerUnusable, match="newer tablefeed"):
+        async with opened(path):
+            pass
+
+
+async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """The message leads to `[ledger] url`."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerUnusable, match=r"\[ledger\] url"):
+        async with opened(tmp_path / "file" / "ledger.db"):
+            pass
+
+
+async def test_migrations_make_what_the_statements_expect(ledger: Ledger) -> None:
+    """The migrated schema equals the one in the code, and HEAD is the newest migration."""
+    differences = compare_metadata(MigrationContext.configure(ledger._conn.engine.connect()), metadata)
+    assert differences == []
+    config = Config()
+    config.set_main_option("script_location", str(Path(tablefeed.ledger.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+async def test_the_hot_queries_use_their_indexes(ledger: Ledger, tmp_path: Path) -> None:
+    """A claim, a lookup by path and a look for due rows never read the whole table."""
+    statements: list[tuple[str, object]] = []
+    sa.event.listen(
+        ledger._conn.engine,
+        "before_cursor_execute",
+        lambda conn, cursor, statement, parameters, context, many: statements.append((statement, parameters)),
+    )
+    await ledger.enqueue([version()])
+    await ledger.unknown([version()])
+    await ledger.claim(ONE)
+    await ledger.feeds_due(0, 1)
+    await ledger.next_due(0)
+    selects = [(text, values) for text, values in statements if text.startswith("SELECT")]
+    assert len(selects) >= 6
+    with sqlite3.connect(tmp_path / "ledger.db") as raw:
+        for text, values in selects:
+            plan = " | ".join(row[3] for row in raw.execute("EXPLAIN QUERY PLAN " + text, values))  # type: ignore[arg-type]
+            assert "SEARCH files USING" in plan, (text, plan)
+            assert "SCAN files" not in plan, (text, plan)
+
+
+async def test_a_full_disk_makes_transitions_wait_and_loses_none(tmp_path: Path) -> None:
+    """While the ledger cannot grow nothing is claimed done; when it can again all is durable."""
+    waits = 0
+    enough = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 3:
+            enough.set()
+        await asyncio.sleep(0)
+
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", owner="me", clock=Clock(), sleep=sleep)
+    await ledger.open()
+
+    def pragma(text: str) -> None:
+        ledger._conn.exec_driver_sql(text)
+        ledger._conn.rollback()
+
+    loop = asyncio.get_running_loop()
+    [pages] = await loop.run_in_executor(
+        ledger._executor, lambda: ledger._conn.exec_driver_sql("PRAGMA page_count").one()
+    )
+    await loop.run_in_executor(ledger._executor, pragma, f"PRAGMA max_page_count={pages}")
+    waiting = asyncio.create_task(ledger.enqueue([version(f"{n}.csv" * 20, inode=n) for n in range(500)]))
+    await enough.wait()
+    assert not waiting.done()
+    await loop.run_in_executor(ledger._executor, pragma, "PRAGMA max_page_count=1000000")
+    assert await waiting == 500
+    assert len(await ledger.claim(MANY)) == 500
+    await ledger.close()
+
+
+def test_a_commit_is_durable_when_its_caller_wakes(tmp_path: Path) -> None:
+    """A process killed right after `enqueue` returned has its row in the ledger."""
+    script = f"""
+import asyncio, os, signal, sys
+sys.path[:0] = {sys.path!r}
+from support.ledgers import opened, version
+async def main():
+    async with opened({str(tmp_path / "ledger.db")!r}) as ledger:
+        await ledger.enqueue([version()])
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", script.replace("\n", "\n")], check=False).returncode == -9
+    with sqlite3.connect(tmp_path / "ledger.db") as raw:
+        assert raw.execute("select path, state from files").fetchall() == [("a.csv", "queued")]
+        assert raw.execute("pragma journal_mode").fetchone() == ("wal",)

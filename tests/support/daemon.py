@@ -1,0 +1,193 @@
+"""The real daemon as a process of its own, and what its log and its files say."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+KEY = "k3y-that-nobody-may-see"
+PATIENCE = 60.0
+
+
+def clean_environ(**more: str) -> dict[str, str]:
+    """The environment without settings and proxies of the machine that the tests run on."""
+    unwanted = ("TABLEFEED_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NOTIFY_SOCKET", "CREDENTIALS_")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(unwanted)}
+    return kept | more
+
+
+@dataclass
+class Site:
+    """A place with a configuration: feeds, ledger, key."""
+
+    root: Path
+    base_url: str
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def feed(self, name: str, **settings: Any) -> Path:
+        """Add a feed and make its directory."""
+        directory = self.root / "drop" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        self.feeds[name] = {"directory": str(directory), "datatable_id": "table-456", "settle": "100ms"} | settings
+        return directory
+
+    @property
+    def config(self) -> Path:
+        """The configuration as a file, written anew."""
+        key = self.root / "api-key"
+        if not key.exists():
+            key.write_text(KEY + "\n")
+            key.chmod(0o600)
+        sections: dict[str, dict[str, Any]] = {
+            "api": {"base_url": self.base_url, "tenant_id": "tenant-123", "api_key_file": str(key)},
+            "ledger": {"url": f"sqlite:///{self.ledger}"},
+            "http": {"listen": ""},
+            "log": {"format": "json", "level": "debug"},
+        }
+        for name, values in self.sections.items():
+            sections.setdefault(name, {}).update(values)
+        lines = []
+        for name, values in sections.items():
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        for name, values in self.feeds.items():
+            lines += ["[[feeds]]", f"name = {json.dumps(name)}"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        path = self.root / "tablefeed.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.root / "ledger.db"
+
+    def archived(self, feed: str) -> dict[str, bytes]:
+        """The content of the feed's archive by name."""
+        return contents(Path(self.feeds[feed]["directory"]) / "archive")
+
+    def dropped(self, feed: str) -> set[str]:
+        """Names that still lie in the feed's directory."""
+        return {path.name for path in Path(self.feeds[feed]["directory"]).iterdir() if path.is_file()}
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """All files below a directory by name."""
+    return {path.name: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+class Daemon:
+    """A running `tablefeed run`, whose log is read as it comes."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.events: list[dict[str, Any]] = []
+        self._news = asyncio.Condition()
+        self._ended = False
+
+    async def read(self) -> None:
+        """Collect the log until it ends."""
+        assert self.process.stderr is not None
+        async for raw in self.process.stderr:
+            line = raw.decode()
+            self.lines.append(line)
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.events.append({"event": "no_json", "text": line})
+            async with self._news:
+                self._news.notify_all()
+        async with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    @property
+    def log(self) -> str:
+        """All that it has written."""
+        return "".join(self.lines)
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        """The events of one name so far."""
+        return [entry for entry in self.events if entry.get("event") == event]
+
+    async def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Wait until a condition holds after some line of the log."""
+        try:
+            async with asyncio.timeout(patience), self._news:
+                while not condition():
+                    assert not self._ended, f"the daemon ended:\n{self.log[-4000:]}"
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"it did not happen within {patience} s:\n{self.log[-4000:]}") from None
+
+    async def until_event(self, name: str, count: int = 1, patience: float = PATIENCE) -> None:
+        """Wait until an event has been logged `count` times."""
+        await self.until(lambda: len(self.named(name)) >= count, patience)
+
+    async def end(self, number: int = signal.SIGTERM, patience: float = PATIENCE) -> int:
+        """Send a signal and return the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(patience):
+            return await self.process.wait()
+
+    def peak_memory(self) -> int:
+        """The most memory it has ever used, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@asynccontextmanager
+async def running_daemon(config: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
+    """Start the daemon; at the end it is killed, should it still run."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tablefeed",
+        "run",
+        "--config",
+        str(config),
+        *arguments,
+        env=clean_environ(**(environ or {})),
+        stderr=asyncio.subprocess.PIPE,
+        limit=2**24,
+    )
+    daemon = Daemon(process)
+    reading = asyncio.create_task(daemon.read())
+    try:
+        yield daemon
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def command(*arguments: str, environ: Mapping[str, str] | None = None, **options: Any) -> tuple[int, str, str]:
+    """Run a tablefeed command to its end: (exit code, standard output, standard error)."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tablefeed",
+        *arguments,
+        env=clean_environ(COLUMNS="300", **(environ or {})),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        **options,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE * 2):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()

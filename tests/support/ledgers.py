@@ -1,0 +1,55 @@
+"""Real ledgers on real files, with a clock that the test sets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tablefeed.ledger import Ledger
+from tablefeed.model import FileVersion, Grant, Receipt
+
+
+class Clock:
+    """Unix seconds that stand still until they are set."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    @property
+    def ms(self) -> int:
+        return round(self.now * 1000)
+
+
+@asynccontextmanager
+async def opened(path: Path, clock: Clock | None = None, owner: str = "me") -> AsyncIterator[Ledger]:
+    """A ledger in `path`, closed at the end."""
+    ledger = Ledger(f"sqlite:///{path}", owner=owner, clock=clock or Clock(), sleep=asyncio.sleep)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+def version(
+    path: str = "a.csv", *, feed: str = "orders", size: int = 10, mtime_ns: int = 5, inode: int = 1
+) -> FileVersion:
+    """A file version like any other."""
+    return FileVersion(feed=feed, path=path, device=1, inode=inode, size=size, mtime_ns=mtime_ns)
+
+
+GRANT = Grant("https://s.example/k?X-Amz-Signature=abc", 1_700_003_600_000, 3600.0, {"Content-Type": "text/csv"})
+RECEIPT = Receipt(
+    size=10,
+    md5="0" * 32,
+    etag='"' + "0" * 32 + '"',
+    verified=True,
+    status=200,
+    request_id="r-1",
+    origin="https://s.example",
+    started_at=1_700_000_000_000,
+    finished_at=1_700_000_001_000,
+)

@@ -1,0 +1,100 @@
+"""Servers on loopback that behave as a test says, and an uploader that talks to them."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from tablefeed.clock import ServerClocks, steady
+from tablefeed.http import make_session, tls_context
+from tablefeed.model import FileVersion, Grant
+from tablefeed.upload import Uploader
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def continue_if_asked(request: web.Request) -> None:
+    """Answer `Expect: 100-continue`, as aiohttp does by default."""
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler, *, expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] = continue_if_asked
+) -> AsyncIterator[str]:
+    """A server on a free loopback port whose every request goes to `handler`; gives its origin."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    app = web.Application(client_max_size=2**30)
+    app.router.add_route("*", "/{path:.*}", handle, expect_handler=expect)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def listening(
+    connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A bare TCP server, for what no HTTP library would do; gives its origin."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await connected(reader, writer)
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+@asynccontextmanager
+async def uploading(*, stall_timeout: float = 20.0, clocks: ServerClocks | None = None) -> AsyncIterator[Uploader]:
+    """An uploader with a session and threads of its own."""
+    with ThreadPoolExecutor(4) as executor:
+        async with make_session(16, tls_context(None)) as session:
+            yield Uploader(
+                session,
+                executor,
+                clocks=clocks or ServerClocks(time.time, steady),
+                wall=time.time,
+                stall_timeout=stall_timeout,
+            )
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session as the daemon makes it."""
+    async with make_session(16, tls_context(None)) as made:
+        yield made
+
+
+def a_file(path: Path, size: int = 1000) -> FileVersion:
+    """A file of pseudo-random bytes, and its version."""
+    path.write_bytes(random.Random(size).randbytes(size))  # noqa: S311 - test data
+    return FileVersion.of("orders", path.name, path.stat())
+
+
+def grant_for(url: str, *, seconds: float = 3600.0, headers: dict[str, str] | None = None) -> Grant:
+    """A grant for any URL."""
+    return Grant(url, round((time.time() + seconds) * 1000), seconds, headers or {})

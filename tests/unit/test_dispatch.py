@@ -1,0 +1,195 @@
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.ledgers import Clock, version
+
+from tablefeed.dispatch import Demand, Dispatcher, plan
+from tablefeed.gates import Gates
+from tablefeed.ledger import Want
+from tablefeed.model import ApiAccess, Entry, Feed, State
+
+ACCESS = ApiAccess("https://api.example", "t", "k")
+
+DEMANDS = st.lists(
+    st.builds(
+        Demand,
+        feed=st.sampled_from("abcdefgh"),
+        in_flight=st.integers(0, 5),
+        limit=st.integers(0, 6),
+        priority=st.integers(0, 2),
+        allowance=st.none() | st.integers(0, 1),
+    ),
+    unique_by=lambda demand: demand.feed,
+)
+
+
+@given(DEMANDS, st.integers(0, 40))
+def test_a_plan_keeps_all_limits_and_leaves_no_feed_out(demands: list[Demand], room: int) -> None:
+    """Room, a feed's limit and its gates bound the claims; a feed with nothing in flight gets one all the same."""
+    wants = plan(demands, room)
+    by_feed = {demand.feed: demand for demand in demands}
+    assert all(count > 0 for count in wants.values())
+    extra = 0
+    for feed, count in wants.items():
+        demand = by_feed[feed]
+        assert demand.allowance is None or count <= demand.allowance
+        assert not demand.limit or count <= demand.limit - demand.in_flight
+        extra += demand.in_flight == 0
+    assert sum(wants.values()) <= room + extra
+    for demand in demands:
+        free = demand.allowance != 0 and (not demand.limit or demand.limit > demand.in_flight)
+        if demand.in_flight == 0 and free:
+            assert wants.get(demand.feed, 0) >= 1
+
+
+@given(st.integers(1, 8), st.integers(8, 60))
+def test_room_is_shared_evenly_between_equals(count: int, room: int) -> None:
+    """No feed gets more than one file more than another."""
+    wants = plan([Demand(name, 0, 0, 0, None) for name in "abcdefgh"[:count]], room)
+    assert sum(wants.values()) == room
+    assert max(wants.values()) - min(wants.values()) <= 1
+
+
+def test_a_higher_priority_gets_the_room_and_the_lower_one_file() -> None:
+    """Priority decides who goes first, and starves nobody."""
+    wants = plan([Demand("low", 0, 0, 0, None), Demand("high", 0, 0, 5, None)], 10)
+    assert wants == {"high": 10, "low": 1}
+
+
+class Queue:
+    """A queue in memory with the ledger's contract."""
+
+    def __init__(self, **files: int) -> None:
+        self.waiting = Counter(files)
+        self.claims: list[list[Want]] = []
+        self.later: list[tuple[int, str]] = []
+        self._ids = 0
+
+    async def claim(self, wants: Sequence[Want]) -> list[Entry]:
+        self.claims.append(list(wants))
+        await asyncio.sleep(0)
+        entries = []
+        for want in wants:
+            for _ in range(min(want.limit, self.waiting[want.feed])):
+                self.waiting[want.feed] -= 1
+                self._ids += 1
+                file = replace(version(f"{self._ids}.csv"), feed=want.feed)
+                entries.append(Entry(self._ids, file, State.UPLOADING, 0))
+        return entries
+
+    async def feeds_due(self, after: int, until: int) -> list[str]:
+        due = [feed for moment, feed in self.later if after < moment <= until]
+        self.waiting.update(due)
+        return due
+
+    async def next_due(self, after: int) -> int | None:
+        return min((moment for moment, _ in self.later if moment > after), default=None)
+
+
+class Bench:
+    """A dispatcher over a queue, whose work waits until the test lets it end."""
+
+    def __init__(self, queue: Queue, *names: str, slots: int = 4, clock: Clock | None = None) -> None:
+        self.queue = queue
+        self.clock = clock or Clock()
+        self.started: list[str] = []
+        self.let_go = asyncio.Event()
+        self.most = 0
+        feeds = {name: Feed(name, Path("/d"), "t", ACCESS) for name in names}
+        self.gates = Gates(self.clock, lambda: 0.5)
+        self.dispatcher = Dispatcher(
+            queue, feeds, self.gates, self._work, slots=slots, wall=self.clock, steady=self.clock
+        )
+
+    async def _work(self, entry: Entry) -> None:
+        self.started.append(entry.version.feed)
+        self.most = max(self.most, self.dispatcher.in_flight)
+        await self.let_go.wait()
+
+    async def until(self, count: int) -> None:
+        while len(self.started) < count:
+            await asyncio.sleep(0)
+
+    async def stop(self, running: asyncio.Task[None]) -> None:
+        self.let_go.set()
+        self.dispatcher.stop()
+        await running
+
+
+async def test_every_file_is_worked_on_once_and_never_too_many_at_a_time() -> None:
+    """A thousand files through four slots: look-ahead is bounded, and the queue is emptied."""
+    bench = Bench(Queue(a=500, b=500), "a", "b")
+    running = asyncio.create_task(bench.dispatcher.run())
+    bench.let_go.set()
+    await bench.until(1000)
+    await bench.stop(running)
+    assert Counter(bench.started) == {"a": 500, "b": 500}
+    assert bench.most <= 2 * 4 + 2 + 2
+
+
+async def test_files_are_claimed_in_batches() -> None:
+    """One claim serves several files, so that the ledger is not asked for each."""
+    bench = Bench(Queue(a=1000), "a", slots=16)
+    running = asyncio.create_task(bench.dispatcher.run())
+    bench.let_go.set()
+    await bench.until(1000)
+    await bench.stop(running)
+    assert len(bench.queue.claims) < 300
+
+
+async def test_a_feed_that_wakes_late_starts_although_a_backlog_fills_the_room() -> None:
+    """A backlog in one feed delays no other."""
+    queue = Queue(big=1000)
+    bench = Bench(queue, "big", "small")
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(10)
+    queue.waiting["small"] = 1
+    bench.dispatcher.wake("small")
+    await bench.until(11)
+    await bench.stop(running)
+    assert bench.started[10] == "small"
+
+
+async def test_a_paused_feed_starts_one_probe_and_the_others_go_on() -> None:
+    """One bad thing stops only itself."""
+    bench = Bench(Queue(bad=100, good=3), "bad", "good")
+    bench.gates.feed_failed("bad", "key refused")
+    bench.clock.now += 60
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(4)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert Counter(bench.started) == {"bad": 1, "good": 3}
+    await bench.stop(running)
+
+
+async def test_a_retry_is_claimed_when_it_is_due() -> None:
+    """Rows that wait for a later try are not lost between the wake-ups."""
+    queue = Queue()
+    bench = Bench(queue, "a")
+    running = asyncio.create_task(bench.dispatcher.run())
+    queue.later = [(bench.clock.ms + 50, "a")]
+    bench.dispatcher.due_at(bench.clock.ms + 50)
+    bench.clock.now += 0.06
+    await bench.until(1)
+    await bench.stop(running)
+    assert bench.started == ["a"]
+
+
+async def test_stop_waits_for_what_is_in_flight() -> None:
+    """Nothing new is claimed, and what runs may finish."""
+    bench = Bench(Queue(a=100), "a")
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(10)
+    bench.dispatcher.stop()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not running.done()
+    bench.let_go.set()
+    await running
+    assert len(bench.started) == 10

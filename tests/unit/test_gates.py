@@ -1,0 +1,108 @@
+from tablefeed.gates import Gates
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def gates() -> tuple[Gates, Clock]:
+    clock = Clock()
+    return Gates(clock, lambda: 0.5), clock
+
+
+def test_a_blocked_feed_lets_one_probe_through_after_its_wait() -> None:
+    """A paused feed costs one file a wait, not its whole queue."""
+    g, clock = gates()
+    assert g.allowance("a") is None
+    assert g.feed_failed("a", "key refused")
+    assert g.allowance("a") == 0
+    clock.now += 1
+    assert g.allowance("a") == 1
+    g.probe("a")
+    assert g.allowance("a") == 0
+
+
+def test_a_paused_feed_is_loud_once_and_waits_longer_each_time() -> None:
+    """Only the first failure closes the gate, and the wait grows with every failed probe."""
+    g, clock = gates()
+    waits = []
+    for n in range(5):
+        assert g.feed_failed("a", "key refused") == (n == 0)
+        wait = 0.0
+        while g.allowance("a") == 0:
+            clock.now += 0.25
+            wait += 0.25
+        waits.append(wait)
+    assert waits == sorted(waits)
+    assert waits[-1] > 4 * waits[0]
+
+
+def test_a_success_opens_the_gate() -> None:
+    """A feed that works again is not held back."""
+    g, _ = gates()
+    g.feed_failed("a", "key refused")
+    assert g.feed_succeeded("a")
+    assert g.allowance("a") is None
+    assert not g.feed_succeeded("a")
+
+
+def test_a_server_is_closed_off_after_three_failures_in_a_row_for_every_feed_that_uses_it() -> None:
+    """Single failures are chance; a server that keeps failing is probed by one file at a time, of one feed."""
+    g, clock = gates()
+    g.relate("a", "https://s")
+    g.relate("b", "https://s")
+    assert not g.host_failed("https://s", "down", None)
+    assert not g.host_failed("https://s", "down", None)
+    assert g.allowance("a") is None
+    assert g.host_failed("https://s", "down", None)
+    assert g.allowance("a") == 0
+    clock.now += 60
+    assert g.allowance("a") == 1
+    g.probe("a")
+    assert g.allowance("b") == 0
+    assert g.allowance("c") is None
+
+
+def test_a_success_between_failures_keeps_the_server_open() -> None:
+    """A server that answers now and then with 503 is not closed off."""
+    g, _ = gates()
+    g.relate("a", "https://s")
+    for _ in range(10):
+        g.host_failed("https://s", "503", None)
+        g.host_failed("https://s", "503", None)
+        g.host_succeeded("https://s")
+    assert g.allowance("a") is None
+
+
+def test_retry_after_holds_the_next_probe_back() -> None:
+    """What the server asked for is the least that is waited."""
+    g, clock = gates()
+    g.relate("a", "https://s")
+    for _ in range(3):
+        g.host_failed("https://s", "429", 120.0)
+    clock.now += 119
+    assert g.allowance("a") == 0
+    clock.now += 2
+    assert g.allowance("a") == 1
+
+
+def test_a_probe_that_ends_without_a_verdict_makes_room_for_the_next() -> None:
+    """A probing file that vanished must not keep the gate closed for ever."""
+    g, clock = gates()
+    g.feed_failed("a", "key refused")
+    clock.now += 10
+    g.probe("a")
+    g.ended("a")
+    assert g.allowance("a") == 1
+
+
+def test_the_next_probe_time_is_known() -> None:
+    """The dispatcher can sleep until then."""
+    g, clock = gates()
+    assert g.next_probe() is None
+    g.feed_failed("a", "x")
+    assert g.next_probe() == clock.now + 0.5
