@@ -44,9 +44,14 @@ class ProcessMindClient:
     """
 
     def __init__(
-        self, api_key: str, tenant_id: str, *, base_url: str = "https://api.processmind.com", ca_file: Path | None = None
+        self,
+        api_key: str,
+        tenant_id: str,
+        *,
+        base_url: str = "https://api.processmind.com",
+        ca_file: Path | None = None,
     ) -> None:
-        """The key goes to `base_url` only. `ca_file` holds the authorities to trust; without it those of the system are."""
+        """The key goes to `base_url` only. `ca_file` holds the authorities to trust instead of the system's."""
         self._key = api_key
         self._access = ApiAccess(base_url, tenant_id, "the api_key argument")
         self._ca_file = ca_file

@@ -9,6 +9,7 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
@@ -86,8 +87,14 @@ def proxy_for(url: URL) -> str | None:
 
     aiohttp's own `trust_env` would also send credentials from ~/.netrc, which a presigned URL does not bear.
     """
-    proxy = getproxies().get(url.scheme)
-    if not proxy or is_loopback(url.host) or proxy_bypass(url.host or ""):
+    return None if is_loopback(url.host) else _proxy(url.scheme, url.host or "")
+
+
+@lru_cache(maxsize=256)
+def _proxy(scheme: str, host: str) -> str | None:
+    """Remembered, because the environment of a process does not change and reading it costs as much as a request."""
+    proxy = getproxies().get(scheme)
+    if not proxy or proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 

@@ -60,11 +60,14 @@ class Service:
     async def serve(self) -> None:
         """Deliver until a signal comes, then drain."""
         ignore_lease_breaks()
-        async with self._signals.caught(), assembled(self._settings, self._feeds, self._keys) as parts:
-            async with _served(parts, self._settings.http.listen) as address:
-                log.info("started", version=__version__, feeds=len(self._feeds), http=address)
-                with _unwrapped():
-                    await self._run(parts)
+        async with (
+            self._signals.caught(),
+            assembled(self._settings, self._feeds, self._keys) as parts,
+            _served(parts, self._settings.http.listen) as address,
+        ):
+            log.info("started", version=__version__, feeds=len(self._feeds), http=address)
+            with _unwrapped():
+                await self._run(parts)
         log.info("stopped")
 
     async def _run(self, parts: Parts) -> None:

@@ -24,11 +24,15 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def _hung_up(self) -> None:
+        log.warning("reload_not_available", remedy="restart the daemon for a changed configuration")
 
     def _received(self, number: int) -> None:
         if self.drain.is_set():

@@ -1,11 +1,13 @@
 """Durations, sizes and rates as people write them: `30s`, `1h30m`, `64MiB`, `20MiB/s`. Pure.
 
-Parsers raise ValueError with a text that says what would be right.
+Parsers raise ValueError with a text that says what would be right. Formatted durations parse to the same value again;
+sizes and rates are shown with one decimal.
 """
 
 import re
+from decimal import Decimal
 
-_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SECONDS = {"d": Decimal(86_400), "h": Decimal(3_600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 _BYTES = {
     "B": 1,
     "KB": 10**3,
@@ -17,57 +19,82 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_NUMBER = r"\d{1,15}(?:\.\d{1,9})?"
-_PART = re.compile(rf"({_NUMBER})(ms|[dhms])")
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|[dhms]))+")
-_SIZE = re.compile(rf"({_NUMBER}) ?([KMGT]i?B|B)?")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DURATION = re.compile("".join(f"(?:(?P<{unit}>{_NUMBER}){unit})?" for unit in _SECONDS))
+_SIZE = re.compile(f"({_NUMBER})({'|'.join(_BYTES)})?")
+
+LONGEST = 36_500 * 86_400
+"""Seconds: the longest duration that is accepted. It keeps every time within what clocks and databases can hold."""
+LARGEST = 2**63 - 1
+"""Bytes: the largest size that is accepted."""
 
 
 def parse_duration(text: str) -> float:
     """Seconds. Units are d, h, m, s and ms, the largest first, each at most once."""
-    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
-    units = [unit for _, unit in parts]
-    if not parts or units != sorted(set(units), key=list(_SECONDS).index):
-        raise ValueError(f'"{_short(text)}" is not a duration; write it like "30s", "5m", "1h30m", "7d" or "500ms"')
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    found = _DURATION.fullmatch(text)
+    if not text or found is None:
+        bare = re.fullmatch(_NUMBER, text) is not None
+        right = f'"{_short(text)}s"' if bare else '"30s", "5m", "1h30m", "7d" or "500ms"'
+        raise ValueError(f'"{_short(text)}" {"has no unit" if bare else "is not a duration"}; write it like {right}')
+    parts = found.groupdict(default="0")
+    seconds = sum(Decimal(parts[unit]) * length for unit, length in _SECONDS.items())
+    if seconds > LONGEST:
+        raise ValueError(f'"{_short(text)}" is too long; the longest is "{format_duration(LONGEST)}"')
+    return float(seconds)
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads as these seconds, to the millisecond."""
-    rest = round(seconds * 1000)
+    """The shortest text that `parse_duration` reads as exactly these seconds (0 or more, finite)."""
+    rest = Decimal(repr(seconds))
+    if 0 < rest < 1:
+        return f"{_plain(rest / _SECONDS['ms'])}ms"
     text = ""
-    for unit, length in _SECONDS.items():
-        count, rest = divmod(rest, round(length * 1000))
-        text += f"{count}{unit}" if count else ""
-    return text or "0s"
+    for unit in ("d", "h", "m"):
+        count, rest = divmod(rest, _SECONDS[unit])
+        text += f"{count:f}{unit}" if count else ""
+    return text + f"{_plain(rest)}s" if rest or not text else text
 
 
 def parse_size(text: str) -> int:
     """Bytes. Units are B, KB … TB (powers of 1,000) and KiB … TiB (powers of 1,024); none means bytes."""
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
+    found = _SIZE.fullmatch(text)
+    if found is None:
         raise ValueError(f'"{_short(text)}" is not a size; write it like "64MiB", "5GiB" or "500KB"')
-    return round(float(match[1]) * _BYTES[match[2] or "B"])
+    size = Decimal(found[1]) * _BYTES[found[2] or "B"]
+    if size > LARGEST:
+        raise ValueError(f'"{_short(text)}" is too large; the largest is "{LARGEST}B"')
+    return round(size)
 
 
 def format_size(count: float) -> str:
     """The size in the largest binary unit of which there is at least one: `5GiB`, `1.5MiB`, `12B`."""
-    unit = next((unit for unit in ("TiB", "GiB", "MiB", "KiB") if count >= _BYTES[unit]), "B")
-    value = f"{count / _BYTES[unit]:.1f}".removesuffix(".0")
-    return f"{value}{unit}"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        value = round(count / _BYTES[unit], 0 if unit == "B" else 1)
+        if value < 1024:
+            return f"{value:g}{unit}"
+    return f"{count / _BYTES['TiB']:.1f}".removesuffix(".0") + "TiB"
 
 
 def parse_rate(text: str) -> float:
-    """Bytes a second."""
-    size, slash, second = text.rpartition("/")
-    if not slash or second.strip() != "s":
+    """Bytes a second, more than 0."""
+    size, _, second = text.rpartition("/")
+    if second != "s" or not _SIZE.fullmatch(size):
         raise ValueError(f'"{_short(text)}" is not a rate; write it like "20MiB/s"')
-    return float(parse_size(size))
+    rate = float(parse_size(size))
+    if not rate:
+        raise ValueError(f'"{_short(text)}" moves nothing; write a rate like "20MiB/s"')
+    return rate
 
 
 def format_rate(rate: float) -> str:
     """The rate in the largest binary unit of which there is at least one a second."""
     return f"{format_size(rate)}/s"
+
+
+def _plain(number: Decimal) -> str:
+    """Without an exponent, and without zeros at the end of a fraction."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _short(text: str) -> str:

@@ -205,8 +205,8 @@ async def test_the_library_example_works(
     (tmp_path / "orders.csv").write_bytes(b"case,activity\n1,Create\n")
     monkeypatch.chdir(tmp_path)
 
-    def at_the_sandbox(**arguments: str) -> ProcessMindClient:
-        return ProcessMindClient(**arguments, base_url=sandbox.base_url)
+    def at_the_sandbox(api_key: str, tenant_id: str) -> ProcessMindClient:
+        return ProcessMindClient(api_key, tenant_id, base_url=sandbox.base_url)
 
     await namespace["example"](at_the_sandbox, KEY)  # type: ignore[operator]
     out = capsys.readouterr().out

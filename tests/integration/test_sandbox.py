@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gzip
 import logging
+import os
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ from structlog.testing import capture_logs
 
 from support.sandbox import API_KEY, PRESIGN, Clock, bare_client, contents, grant, md5, put, until
 from tablefeed.errors import CannotListen, Exit
-from tablefeed.sandbox.objects import Draft, StoredObject
+from tablefeed.sandbox.objects import StoredObject
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 from tablefeed.sandbox.store import CHUNK, MAX_OBJECT
 
@@ -423,25 +424,37 @@ async def test_stop_during_a_body(settings: SandboxSettings) -> None:
         assert contents(settings.data) == {}
 
 
-async def test_stop_during_a_slow_write(settings: SandboxSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A draft whose write hangs in the disk when the sandbox stops is removed when the disk lets go."""
+@pytest.mark.parametrize("client_is_gone", [False, True])
+async def test_stop_while_the_disk_hangs(
+    settings: SandboxSettings, monkeypatch: pytest.MonkeyPatch, client_is_gone: bool
+) -> None:
+    """A sandbox that is stopped waits for a write that hangs in the disk, and then removes what it wrote."""
     writing, go_on = threading.Event(), threading.Event()
-    write = Draft.write
+    really_open = os.open
 
-    def slowly(draft: Draft, chunk: bytes) -> None:
-        write(draft, chunk)
-        writing.set()
-        go_on.wait(10)
+    def slow_open(path: Path, *args: int) -> int:
+        if "incoming" in str(path):
+            writing.set()
+            go_on.wait(10)
+        return really_open(path, *args)
 
-    monkeypatch.setattr(Draft, "write", slowly)
+    monkeypatch.setattr("os.open", slow_open)
     async with aiohttp.ClientSession() as http, AsyncExitStack() as clients:
         async with running(settings) as sandbox:
             url = await grant(http, sandbox.base_url)
             client = await clients.enter_async_context(bare_client(url))
             await client.request("PUT", url, f"Content-Length: {4 * CHUNK}")
-            await client.send(bytes(2 * CHUNK))
+            await client.send(bytes(CHUNK + 1))
             await until(writing.is_set)
+            if client_is_gone:
+                await client.close()
+                await grant(
+                    http, sandbox.base_url
+                )  # by its answer, the server has seen the end of the other connection
+            stopping = time.monotonic()
             asyncio.get_running_loop().call_later(0.8, go_on.set)
+        assert go_on.is_set()
+        assert time.monotonic() - stopping < 5
         assert contents(settings.data) == {}
 
 

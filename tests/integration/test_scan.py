@@ -113,6 +113,7 @@ async def test_files_come_out_and_nothing_else(tmp_path: Path, monkeypatch: pyte
         listener.bind("socket.csv")
         assert await paths(tmp_path) == {"a.csv", "b.xlsx"}
         assert await paths(tmp_path, recursive=True) == {"a.csv", "b.xlsx", "sub/d.csv"}
+        assert [batch.problems for batch in await scanned(tmp_path, recursive=True)] == [[]]
 
 
 async def test_a_recursive_scan_enters_what_is_the_feeds(tmp_path: Path) -> None:

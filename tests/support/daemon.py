@@ -146,7 +146,9 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running_daemon(config: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
+async def running_daemon(
+    config: Path, *arguments: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Daemon]:
     """Start the daemon; at the end it is killed, should it still run."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,

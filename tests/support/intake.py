@@ -24,9 +24,8 @@ NEVER = 3_600.0
 def make_feed(directory: Path, **changes: Any) -> Feed:
     """A feed that settles fast."""
     api = ApiAccess("https://api.example", "tenant-1", "$KEY")
-    return Feed(
-        **({"name": "orders", "directory": directory, "datatable_id": "t", "api": api, "settle": SETTLE} | changes)
-    )
+    values: dict[str, Any] = {"name": "orders", "directory": directory, "datatable_id": "t", "api": api}
+    return Feed(**(values | {"settle": SETTLE} | changes))
 
 
 async def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:

@@ -91,7 +91,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 def a_file(path: Path, size: int = 1000) -> FileVersion:
     """A file of pseudo-random bytes, and its version."""
-    path.write_bytes(random.Random(size).randbytes(size))  # noqa: S311 - test data
+    path.write_bytes(random.Random(size).randbytes(size))
     return FileVersion.of("orders", path.name, path.stat())
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.ledgers import Clock, version
 
+from support.ledgers import Clock, version
 from tablefeed.dispatch import Demand, Dispatcher, plan
 from tablefeed.gates import Gates
 from tablefeed.ledger import Want

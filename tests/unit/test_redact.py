@@ -193,7 +193,7 @@ def test_redacting_twice_changes_nothing_more(text: str, key: str) -> None:
 
 def test_a_blank_secret_is_ignored() -> None:
     """An empty key file must not turn every character into a secret."""
-    assert redact("a b c", ["", "  "]) == "a b c"
+    assert redact("a  b c", ["", " ", "  "]) == "a  b c"
 
 
 def test_the_longer_of_two_secrets_goes_whole() -> None:

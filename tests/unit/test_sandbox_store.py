@@ -43,13 +43,6 @@ async def test_broken_connection() -> None:
     assert caught.value.code == "IncompleteBody"
 
 
-async def test_rest() -> None:
-    """A body that rests is given up."""
-    with pytest.raises(S3Error) as caught:
-        await read_exactly(stream(b"abc", ended=False), 4, 0.01)
-    assert caught.value.code == "RequestTimeout"
-
-
 def test_largest_body() -> None:
     """5 GiB may come in one PUT, and not a byte more."""
     assert expected_body(MAX_OBJECT, None).size == 5 * 2**30

@@ -1,7 +1,17 @@
-"""The configuration: what can be set, and reading it from TOML and the environment."""
+"""The configuration: TOML and environment, checked as a whole, with every error told at once."""
 
-from tablefeed.config.keys import KeySource
-from tablefeed.config.load import key_source, load, to_feeds
-from tablefeed.config.model import Settings
+from tablefeed.config.keys import KeyFile, KeySource, KeyVariable, key_source
+from tablefeed.config.load import DEFAULT_PATH, load, to_feeds
+from tablefeed.config.model import FeedSettings, Settings
 
-__all__ = ["KeySource", "Settings", "key_source", "load", "to_feeds"]
+__all__ = [
+    "DEFAULT_PATH",
+    "FeedSettings",
+    "KeyFile",
+    "KeySource",
+    "KeyVariable",
+    "Settings",
+    "key_source",
+    "load",
+    "to_feeds",
+]

@@ -83,7 +83,9 @@ class EnvironmentSource(PydanticBaseSettingsSource):
             self.problems.append((name, _unknown(name)))
 
     def _take_feeds(self, text: str) -> None:
+        """A list that cannot be read still overrides the file's, so that no other feeds are taken for these."""
         self.origins["feeds",] = FEEDS_VARIABLE
+        self.values["feeds"] = None
         try:
             self.values["feeds"] = json.loads(text)
         except json.JSONDecodeError as error:
@@ -112,7 +114,8 @@ def _unknown(name: str) -> str:
         return f"is unknown: all feeds stand in {FEEDS_VARIABLE}, as a JSON list"
     section = name.removeprefix(PREFIX).lower()
     if section in SECTIONS:
-        return f"is unknown: each key has its own variable, as in {_variable(section, next(iter(SECTIONS[section].model_fields)))}"
+        example = _variable(section, next(iter(SECTIONS[section].model_fields)))
+        return f"is unknown: each key has its own variable, as in {example}"
     near = get_close_matches(name, [*_PLACES, *_RESERVED, FEEDS_VARIABLE], n=1, cutoff=0.75)
     return (
         f"is unknown: did you mean {near[0]}?"

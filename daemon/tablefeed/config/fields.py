@@ -35,7 +35,7 @@ def _duration(value: object) -> float:
     if isinstance(value, str):
         return parse_duration(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        raise ValueError(f'has no unit: use "{value:g}s"')
+        raise ValueError(f'has no unit: use "{value}s"')
     raise ValueError('must be a duration in quotes, as in "30s"')
 
 
@@ -89,6 +89,12 @@ def _file(value: object) -> Path | None:
 def _pattern(value: str) -> str:
     if not value or "\0" in value:
         raise ValueError('must be a pattern such as "*.csv"')
+    return value
+
+
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError('is empty: name at least one pattern, as in ["*.csv"]')
     return value
 
 
@@ -192,6 +198,7 @@ FeedName = Annotated[str, AfterValidator(_feed_name)]
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path)]
 OptionalFile = Annotated[Path | None, BeforeValidator(_file)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(strict=False)]
+SomePatterns = Annotated[Patterns, AfterValidator(_some)]
 Suffix = Annotated[str, AfterValidator(_suffix)]
 Template = Annotated[str, AfterValidator(_template)]
 PlainDirectory = Annotated[str, AfterValidator(_plain_directory)]

@@ -1,5 +1,6 @@
 """Where API keys come from. The key itself is read when it is needed, and never shown."""
 
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,11 @@ from tablefeed.errors import Exit, Fatal
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 CREDENTIAL = "api-key"
+NO_KEY = (
+    "Set api_key_file to the file that holds the API key, "
+    f"or set {KEY_VARIABLE}, or give the systemd credential `{CREDENTIAL}`"
+)
+"""What to do about a key that comes from nowhere."""
 _LONGEST_FILE = 65_536
 
 
@@ -97,11 +103,6 @@ def key_source(settings: Settings, feed: FeedSettings, environ: Mapping[str, str
     return source
 
 
-NO_KEY = (
-    f"Set it to the file that holds the API key, or set {KEY_VARIABLE}, or give the systemd credential `{CREDENTIAL}`"
-)
-
-
 def find_key(api_key_file: Path | None, environ: Mapping[str, str]) -> KeySource | None:
     """The file that is configured, else the environment variable, else the systemd credential."""
     if api_key_file is not None:
@@ -109,7 +110,7 @@ def find_key(api_key_file: Path | None, environ: Mapping[str, str]) -> KeySource
     if environ.get(KEY_VARIABLE):
         return KeyVariable(KEY_VARIABLE, environ[KEY_VARIABLE])
     directory = environ.get(CREDENTIALS_VARIABLE)
-    if directory and (credential := Path(directory, CREDENTIAL)).is_file():
+    if directory and os.access(credential := Path(directory, CREDENTIAL), os.F_OK):
         return KeyFile(credential)
     return None
 

@@ -1,6 +1,6 @@
 """Reading the configuration: where it lies, what it says, and everything that is wrong with it, at once."""
 
-import re
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE, EnvironmentSource, Place
+from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE, EnvironmentSource
 from tablefeed.config.keys import key_source
 from tablefeed.config.model import ApiSettings, FeedSettings, Section, Settings, UploadSettings
 from tablefeed.config.report import explain, path_of, unknown_key
-from tablefeed.config.rules import Parts, contradictions
+from tablefeed.config.rules import Parts, Problem, contradictions
 from tablefeed.errors import ConfigInvalid, Exit, Fatal
 from tablefeed.model import ApiAccess, Feed
 
@@ -30,20 +30,151 @@ def load(path: Path | None, environ: Mapping[str, str], *, default: Path = DEFAU
     file = _locate(path, environ, default)
     if file is None and FEEDS_VARIABLE not in environ:
         raise ConfigInvalid("the configuration", [*environment.problems, ("", _nothing_found(default))])
-    source = str(file) if file is not None else "the environment"
-    table, problems = _parse(_read(file)) if file is not None else ({}, [])
-    problems += environment.problems
-    if table is None:
-        raise ConfigInvalid(source, problems)
+    table: dict[str, Any] = {}
+    problems = environment.problems
+    if file is not None:
+        table, syntax = _parse(_read(file))
+        problems = syntax + problems
+        if syntax:
+            raise ConfigInvalid(str(file), problems)
     values = _merged(table, environment())
-    if FEEDS_VARIABLE in environ and "feeds" not in environment():
-        values.pop("feeds", None)
-    settings, wrong = _validated(values, environ)
+    settings, contrary = _validated(values, environ)
     told = {path for path, _ in problems}
-    for place, text in wrong:
-        where = path_of(place, environment.origins, values.get("feeds"))
-        if where not in told or where != FEEDS_VARIABLE:
-            problems.append((where, text))
+    for place, text in contrary:
+        path_told = path_of(place, environment.origins, values.get("feeds"))
+        if path_told not in told:
+            problems.append((path_told, text))
     if problems or settings is None:
-        raise ConfigInvalid(source, problems)
+        raise ConfigInvalid("the environment" if file is None else str(file), problems)
     return settings
+
+
+def to_feeds(settings: Settings, environ: Mapping[str, str]) -> tuple[Feed, ...]:
+    """The feeds as the other rooms know them, each with its own access to the API."""
+    return tuple(_to_feed(settings, feed, environ) for feed in settings.feeds)
+
+
+def _to_feed(settings: Settings, feed: FeedSettings, environ: Mapping[str, str]) -> Feed:
+    access = ApiAccess(
+        base_url=feed.base_url or settings.api.base_url,
+        tenant_id=feed.tenant_id or settings.api.tenant_id or "",
+        key_name=key_source(settings, feed, environ).name,
+    )
+    return Feed(
+        name=feed.name,
+        directory=feed.directory,
+        datatable_id=feed.datatable_id,
+        api=access,
+        dataset_id=feed.dataset_id,
+        include=feed.include,
+        exclude=feed.exclude,
+        recursive=feed.recursive,
+        ready=feed.ready,
+        marker_suffix=feed.marker_suffix,
+        settle=feed.settle,
+        empty_after=feed.empty_after,
+        order=feed.order,
+        concurrency=feed.concurrency,
+        priority=feed.priority,
+        archive=feed.archive,
+        failed=feed.failed,
+        max_size=settings.upload.max_size,
+    )
+
+
+def _locate(path: Path | None, environ: Mapping[str, str], default: Path) -> Path | None:
+    if path is not None:
+        return path
+    if environ.get(CONFIG_VARIABLE):
+        return Path(environ[CONFIG_VARIABLE])
+    return default if os.path.lexists(default) else None
+
+
+def _nothing_found(default: Path) -> str:
+    return (
+        f"there is none: --config is not given, ${CONFIG_VARIABLE} is not set and {default} does not exist. "
+        f"Write a sample with `python -m tablefeed.config.sample > {default}`, fill it in and run `tablefeed check`; "
+        f"or set {FEEDS_VARIABLE} and the other TABLEFEED_ variables"
+    )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except PermissionError:
+        raise Fatal(
+            f"the configuration {file} may not be read by the user that runs tablefeed",
+            "Give that user read permission on the file, and on the directories above it",
+            Exit.NO_PERMISSION,
+        ) from None
+    except FileNotFoundError:
+        raise Fatal(
+            f"the configuration {file} does not exist",
+            f"Name a file that does with --config or ${CONFIG_VARIABLE}",
+        ) from None
+    except OSError as error:
+        raise Fatal(
+            f"the configuration {file} cannot be read: {error.strerror}",
+            f"Name a readable file with --config or ${CONFIG_VARIABLE}",
+        ) from None
+
+
+def _parse(content: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The tables of a TOML file, or where and why it is none. Some editors put a byte order mark first."""
+    try:
+        return tomllib.loads(content.decode("utf-8-sig")), []
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        return {}, [(f"line {line}", "is not UTF-8: save the file in that encoding")]
+    except tomllib.TOMLDecodeError as error:
+        what, _, where = str(error).removesuffix(")").rpartition(" (at ")
+        return {}, [(where, f"is not TOML: {what}{_TOML_HINTS.get(what, '')}")]
+    except RecursionError:
+        return {}, [("", "is not TOML: it is nested too deeply")]
+
+
+_TOML_HINTS = {"Invalid value": '; text stands in quotes, as in name = "orders", and true and false are written small'}
+
+
+def _merged(table: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
+    """The environment over the file, key by key within a section."""
+    values = dict(table)
+    for section, own in environment.items():
+        below = table.get(section, {})
+        if section == "feeds":
+            values[section] = own
+        elif isinstance(below, dict):
+            values[section] = {**below, **own}
+    return values
+
+
+def _validated(values: dict[str, Any], environ: Mapping[str, str]) -> tuple[Settings | None, list[Problem]]:
+    """The settings, unless the values cannot be any; and all that is wrong."""
+    # Settings would take a key of its own constructor, such as _env_file, for an instruction.
+    known = {key: value for key, value in values.items() if key in Settings.model_fields}
+    problems: list[Problem] = [((key,), unknown_key((key,))) for key in values if key not in known]
+    settings = None
+    try:
+        settings = Settings(**known)
+    except ValidationError as error:
+        problems += [(details["loc"], explain(details)) for details in error.errors(include_url=False)]
+    return settings, problems + list(contradictions(_parts(known), environ))
+
+
+def _parts(values: Mapping[str, Any]) -> Parts:
+    raw = values.get("feeds")
+    raw_feeds = raw if isinstance(raw, list) else []
+    checked = [(number, _part(FeedSettings, feed)) for number, feed in enumerate(raw_feeds)]
+    return Parts(
+        api=_part(ApiSettings, values.get("api", {})),
+        upload=_part(UploadSettings, values.get("upload", {})),
+        feeds=[(number, feed) for number, feed in checked if feed is not None],
+        raw_feeds=[feed for feed in raw_feeds if isinstance(feed, dict)],
+    )
+
+
+def _part(kind: type[S], values: object) -> S | None:
+    try:
+        return kind.model_validate(values)
+    except ValidationError:
+        return None

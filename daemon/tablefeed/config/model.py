@@ -6,7 +6,7 @@ in `rules.py`.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tablefeed.config.fields import (
@@ -23,6 +23,7 @@ from tablefeed.config.fields import (
     PlainDirectory,
     PositiveDuration,
     PutSize,
+    SomePatterns,
     Suffix,
     Template,
     needed,
@@ -30,6 +31,14 @@ from tablefeed.config.fields import (
     parse_listen,
 )
 from tablefeed.model import Order, Ready
+
+ONE_FEED = "name at least one feed, with name, directory and datatable_id"
+
+
+def _some_feeds(value: tuple["FeedSettings", ...]) -> tuple["FeedSettings", ...]:
+    if not value:
+        raise ValueError(f"is empty: {ONE_FEED}")
+    return value
 
 
 class Section(BaseModel):
@@ -62,7 +71,7 @@ class FeedSettings(Section):
     dataset_id: Identifier | None = option(
         None, "the dataset of the datatable; looked up through the API when left out", example="dataset-1"
     )
-    include: Patterns = option(("*.csv", "*.xlsx"), "which files to take, compared without case", min_length=1)
+    include: SomePatterns = option(("*.csv", "*.xlsx"), "which files to take, compared without case")
     exclude: Patterns = option((".*", "~$*"), "which of them to leave: hidden files and Excel's lock files")
     recursive: bool = option(default=False, about="whether to look into subdirectories too")
     ready: Annotated[Ready, Field(strict=False)] = option(
@@ -87,7 +96,7 @@ class FeedSettings(Section):
     )
     failed: PlainDirectory = option("failed", "where files go that can never be delivered, with the reason beside them")
     tenant_id: Identifier | None = option(None, "another tenant than in [api]", example="tenant-456")
-    api_key_file: OptionalFile = option("", "another key than in [api]", example="/etc/tablefeed/api-key-of-tenant-456")
+    api_key_file: OptionalFile = option("", "another key than in [api]", example="/etc/tablefeed/other-key")
     base_url: BaseUrl | None = option(None, "another API than in [api]", example="https://api.processmind.com")
 
 
@@ -157,12 +166,10 @@ class Settings(BaseSettings):
         extra="forbid",
         hide_input_in_errors=True,
         case_sensitive=True,
-        env_prefix="TABLEFEED_",
-        env_nested_delimiter="__",
     )
 
     api: ApiSettings = Field(default_factory=ApiSettings)
-    feeds: tuple[FeedSettings, ...] = Field(strict=False, min_length=1)
+    feeds: Annotated[tuple[FeedSettings, ...], AfterValidator(_some_feeds)] = Field(strict=False)
     upload: UploadSettings = Field(default_factory=UploadSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
@@ -183,7 +190,6 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-FEED_KEYS = FeedSettings.model_fields
 SECTIONS: dict[str, type[Section]] = {
     name: field.annotation
     for name, field in Settings.model_fields.items()

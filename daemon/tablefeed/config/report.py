@@ -1,4 +1,7 @@
-"""Pydantic's errors in our words: where, what is wrong, what would be right. Values that may be secret are not repeated."""
+"""Pydantic's errors in our words: where, what is wrong, and what would be right.
+
+A value is repeated only where it is a number; any other could be a secret under the wrong key.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,9 +11,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from tablefeed.config.environment import Place
-from tablefeed.config.model import LATER, SECTIONS, FeedSettings, Settings
-
-_LISTED_FEEDS = 'write [[feeds]] with name, directory and datatable_id'
+from tablefeed.config.model import LATER, ONE_FEED, SECTIONS, FeedSettings, Settings
 
 
 def path_of(place: Place, origins: Mapping[Place, str], feeds: object) -> str:
@@ -30,7 +31,7 @@ def path_of(place: Place, origins: Mapping[Place, str], feeds: object) -> str:
 def _label(feeds: object, number: int) -> str:
     feed = feeds[number] if isinstance(feeds, list) and number < len(feeds) else None
     name = feed.get("name") if isinstance(feed, dict) else None
-    return f" ({name})" if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", name) else ""
+    return f" ({name})" if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", name) else ""
 
 
 def explain(error: ErrorDetails) -> str:
@@ -49,7 +50,7 @@ def unknown_key(place: Place) -> str:
     near = get_close_matches(key.lower().replace("-", "_"), names, n=1)
     if near:
         return f"is unknown: did you mean {near[0]}?"
-    homes = [name for name in ("", "feeds", *SECTIONS) if name != section and key in _keys(name)]
+    homes = [name for name in ("", *SECTIONS, "feeds") if name != section and key in _keys(name)]
     if homes:
         return f"is unknown here: it belongs in {_header(homes[0])}"
     return f"is unknown: allowed are {', '.join(sorted(names))}"
@@ -70,10 +71,10 @@ def _header(section: str) -> str:
 
 def _missing(error: ErrorDetails) -> str:
     if error["loc"] == ("feeds",):
-        return f"is missing: {_LISTED_FEEDS} for each directory"
-    about = FeedSettings.model_fields[str(error["loc"][-1])]
-    assert about.examples
-    return f'is missing: set it to {about.description}, as in "{about.examples[0]}"'
+        return f"is missing: {ONE_FEED}, in a section [[feeds]]"
+    field = FeedSettings.model_fields[str(error["loc"][-1])]
+    example = (field.examples or [""])[0]
+    return f'is missing: set it to {field.description}, as in "{example}"'
 
 
 def _wrong_kind(right: str) -> Callable[[ErrorDetails], str]:
@@ -81,30 +82,30 @@ def _wrong_kind(right: str) -> Callable[[ErrorDetails], str]:
 
 
 def _kind(value: object) -> str:
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a section"}
-    return kinds.get(type(value), "null" if value is None else "a date or time")
+    return _KINDS.get(type(value), "null" if value is None else "a date or time")
+
+
+_KINDS = {bool: "true or false", int: "a number", float: "a fraction", str: "text", list: "a list", dict: "a section"}
 
 
 def _wrong_list(error: ErrorDetails) -> str:
     if error["loc"] == ("feeds",):
-        return f"must be a list: {_LISTED_FEEDS}, or a JSON list in TABLEFEED_FEEDS"
+        return "must be a list: sections [[feeds]] in a file, a JSON list in TABLEFEED_FEEDS"
     return f'must be a list, as in ["*.csv"], not {_kind(error["input"])}'
 
 
 def _wrong_section(error: ErrorDetails) -> str:
-    header = _header(str(error["loc"][0]))
-    return f"must be a section: write {header}, and its keys below it"
-
-
-def _too_short(error: ErrorDetails) -> str:
-    return f"is empty: {_LISTED_FEEDS}" if error["loc"] == ("feeds",) else 'is empty: name at least one pattern, as in ["*.csv"]'
+    if error["loc"][0] == "feeds":
+        return f"must hold the keys of a feed, such as name and directory, and not be {_kind(error['input'])}"
+    return f"must be a section: write [{error['loc'][0]}], and its keys below it"
 
 
 def _none_of(error: ErrorDetails) -> str:
     allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
     near = get_close_matches(str(error["input"]).lower(), allowed, n=1)
     hint = f': did you mean "{near[0]}"?' if near else ""
-    return f"must be one of {', '.join(f'"{value}"' for value in allowed)}{hint}"
+    listed = ", ".join(f'"{value}"' for value in allowed)
+    return f"must be one of {listed}{hint}"
 
 
 def _too_small(error: ErrorDetails) -> str:
@@ -123,7 +124,6 @@ _TELLERS: dict[str, Callable[[ErrorDetails], Any]] = {
     "bool_type": _wrong_kind("true or false, without quotes"),
     "tuple_type": _wrong_list,
     "model_type": _wrong_section,
-    "too_short": _too_short,
     "enum": _none_of,
     "literal_error": _none_of,
     "greater_than_equal": _too_small,

@@ -25,6 +25,12 @@ class Parts:
     """All feeds as they were written."""
 
 
+_CODE_FIRST = (
+    'must begin with a plain directory when recursive = true, as in "archive/%Y-%m", '
+    "so that archived files are not taken for new ones"
+)
+
+
 def contradictions(parts: Parts, environ: Mapping[str, str]) -> Iterator[Problem]:
     """All that does not fit together."""
     yield from _without_access(parts, environ)
@@ -64,7 +70,10 @@ def _same_names(feeds: Numbered) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for number, feed in feeds:
         if first.setdefault(feed.name, number) != number:
-            yield ("feeds", number, "name"), f"is also the name of feeds[{first[feed.name]}]: give each feed its own"
+            yield (
+                ("feeds", number, "name"),
+                f"is also the name of feeds[{first[feed.name]}]: give each feed its own",
+            )
 
 
 def _overlaps(feeds: Numbered) -> Iterator[Problem]:
@@ -79,22 +88,25 @@ def _overlaps(feeds: Numbered) -> Iterator[Problem]:
             for parent in _parents(directory):
                 for outer, other in by_directory.get(parent, ()):
                     if other.recursive:
-                        yield (
-                            ("feeds", number, "directory"),
-                            f"lies in the directory of feeds[{outer}] ({other.name}), which is recursive, so that both "
-                            f"would deliver the same files: move one of them, or set recursive = false there",
-                        )
+                        yield ("feeds", number, "directory"), _inside(outer, other)
 
 
 def _same_patterns(number: int, feed: FeedSettings, earlier: int, other: FeedSettings) -> Iterator[Problem]:
     others = {pattern.lower() for pattern in other.include}
     shared = [pattern for pattern in feed.include if pattern.lower() in others]
     if shared:
-        yield (
-            ("feeds", number, "include"),
-            f'holds "{shared[0]}", which feeds[{earlier}] ({other.name}) takes from the same directory {feed.directory}: '
-            "let only one of the two take it, or give each its own directory",
+        text = (
+            f'holds "{shared[0]}", which feeds[{earlier}] ({other.name}) takes from the same directory: '
+            "let only one of the two take it, or give each its own directory"
         )
+        yield ("feeds", number, "include"), text
+
+
+def _inside(outer: int, other: FeedSettings) -> str:
+    return (
+        f"lies in the directory of feeds[{outer}] ({other.name}), whose recursive = true takes the same files: "
+        "move one of the two directories, or set recursive = false there"
+    )
 
 
 def _normal(feed: FeedSettings) -> str:
@@ -121,11 +133,7 @@ def _targets(feed: FeedSettings) -> Iterator[tuple[str, str]]:
     elif archive == failed:
         yield "failed", "is the same directory as `archive`: use another, so that the two are told apart"
     elif feed.recursive and "%" in _first_below(archive, _normal(feed)):
-        yield (
-            "archive",
-            'must begin with a plain directory when recursive = true, as in "archive/%Y-%m", '
-            "so that archived files are not taken for new ones",
-        )
+        yield "archive", _CODE_FIRST
 
 
 def _resolved(feed: FeedSettings, target: str) -> str:

@@ -1,0 +1,142 @@
+"""Durations, sizes and rates as text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tablefeed.units import (
+    LARGEST,
+    LONGEST,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30),
+        ("0s", 0),
+        ("5m", 300),
+        ("1h30m", 5_400),
+        ("7d", 604_800),
+        ("1.5h", 5_400),
+        ("0.1s", 0.1),
+        ("1d1h1m1s1ms", 90_061.001),
+        ("36500d", LONGEST),
+    ],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    """A duration is the sum of its parts, exactly."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "30 s", "30S", "1m1h", "1s1s", "1e3s", "infs", "٣s", "30s\n", ".5s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """The refusal shows how a duration is written."""
+    with pytest.raises(ValueError, match='is not a duration; write it like "30s"'):
+        parse_duration(text)
+
+
+def test_a_bare_number_is_no_duration() -> None:
+    """The refusal shows the number with a unit."""
+    with pytest.raises(ValueError, match='"30" has no unit; write it like "30s"'):
+        parse_duration("30")
+
+
+@pytest.mark.parametrize("text", ["36500d1ms", "9" * 400 + "d"])
+def test_too_long_durations_are_refused(text: str) -> None:
+    """No duration leads to times that clocks and databases cannot hold."""
+    with pytest.raises(ValueError, match='too long; the longest is "36500d"'):
+        parse_duration(text)
+
+
+@given(st.floats(min_value=0, max_value=LONGEST))
+def test_durations_round_trip(seconds: float) -> None:
+    """A formatted duration is read as the very same number."""
+    assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.5, "500ms"), (60, "1m"), (90.5, "1m30.5s"), (5_400, "1h30m"), (86_400, "1d"), (604_801.0, "7d1s")],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    """A duration is written in its largest units, and without those that are zero."""
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1024", 1024), ("12B", 12), ("64MiB", 2**26), ("5GiB", 5 * 2**30), ("10MB", 10**7), ("1.5KiB", 1536)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    """Decimal and binary units differ; no unit means bytes."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "-1", "1 MiB", "64mb", "64Mib", "1e3", "1PiB", "1,5MiB", "1MiB\n"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    """The refusal shows how a size is written."""
+    with pytest.raises(ValueError, match='is not a size; write it like "64MiB"'):
+        parse_size(text)
+
+
+def test_too_large_sizes_are_refused() -> None:
+    """No size is larger than what databases can hold."""
+    assert parse_size(str(LARGEST)) == LARGEST
+    with pytest.raises(ValueError, match="too large; the largest is"):
+        parse_size(str(LARGEST + 1))
+
+
+@given(st.integers(min_value=0, max_value=2**62))
+def test_sizes_round_trip(size: int) -> None:
+    """A formatted size is read as nearly the same, and written again as it was."""
+    text = format_size(size)
+    assert parse_size(text) == pytest.approx(size, rel=0.05)
+    assert format_size(parse_size(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (2**20 - 1, "1MiB"), (5 * 2**30, "5GiB"), (2**50, "1024TiB")],
+)
+def test_sizes_are_short(size: int, text: str) -> None:
+    """A size is written in its largest unit; what rounds up to the next unit is written in that."""
+    assert format_size(size) == text
+
+
+@given(st.integers(min_value=1, max_value=2**62))
+def test_rates_round_trip(rate: int) -> None:
+    """A formatted rate is read as nearly the same, and written again as it was."""
+    text = format_rate(rate)
+    assert parse_rate(text) == pytest.approx(rate, rel=0.05)
+    assert format_rate(parse_rate(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "20MiB", "20MiB/m", "/s", "20MiB/ s", "fast/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    """The refusal shows how a rate is written."""
+    with pytest.raises(ValueError, match='is not a rate; write it like "20MiB/s"'):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["0MiB/s", "0.1B/s"])
+def test_a_rate_of_nothing_is_refused(text: str) -> None:
+    """A limit that lets nothing through would stop all uploads without a word."""
+    with pytest.raises(ValueError, match="moves nothing"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_rate])
+def test_refusals_are_short(parse: object) -> None:
+    """A long text is cut in the message."""
+    assert callable(parse)
+    with pytest.raises(ValueError, match=r"x{40}…") as refusal:
+        parse("x" * 10_000)
+    assert len(str(refusal.value)) < 200
