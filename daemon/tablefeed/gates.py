@@ -7,7 +7,7 @@ costs one request a wait instead of a whole queue of them.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tablefeed.retry import backoff
+from tablefeed.retry import LONGEST_ASKED, backoff
 
 
 @dataclass(slots=True)
@@ -16,11 +16,12 @@ class Gate:
 
     threshold: int
     failures: int = 0
+    refusals: int = 0
+    """How often it closed again after a probe, in a row."""
     opens_at: float = 0.0
     """When the next probe may go, on the caller's clock."""
     probing: bool = False
     reason: str = ""
-    closed_since: float | None = None
 
     @property
     def closed(self) -> bool:
@@ -33,27 +34,30 @@ class Gate:
             return None
         return 0 if self.probing or now < self.opens_at else 1
 
-    def failed(self, now: float, reason: str, delay: float) -> bool:
-        """Record a failure, after which the next probe waits `delay`; returns whether this closed the gate."""
+    def failed(self, now: float, reason: str, wait: Callable[[int], float]) -> bool:
+        """Record a failure; returns whether this closed the gate.
+
+        `wait` gives the seconds until the next probe after the nth refusal in a row. What fails while the gate is closed
+        and no probe is due had passed before it closed, and makes nobody wait longer.
+        """
         was_closed = self.closed
-        self.failures += 1
         self.reason = reason
+        if was_closed and now < self.opens_at:
+            return False
+        self.failures += 1
         self.probing = False
         if self.closed:
-            self.opens_at = max(self.opens_at, now + delay)
-        if self.closed and not was_closed:
-            self.closed_since = now
-            return True
-        return False
+            self.refusals += 1
+            self.opens_at = now + wait(self.refusals)
+        return self.closed and not was_closed
 
     def succeeded(self) -> bool:
         """Record a success; returns whether this opened a closed gate."""
         was_closed = self.closed
-        self.failures = 0
+        self.failures = self.refusals = 0
         self.opens_at = 0.0
         self.probing = False
         self.reason = ""
-        self.closed_since = None
         return was_closed
 
 
@@ -96,12 +100,16 @@ class Gates:
     def feed_failed(self, feed: str, reason: str) -> bool:
         """Close the feed's gate; returns whether it was open."""
         gate = self._feeds.setdefault(feed, Gate(FEED_THRESHOLD))
-        return gate.failed(self._clock(), reason, self._wait(gate))
+        return gate.failed(self._clock(), reason, self._wait)
 
     def host_failed(self, origin: str, reason: str, asked: float | None) -> bool:
         """Count a server's failure; returns whether its gate closed."""
         gate = self._hosts.setdefault(origin, Gate(HOST_THRESHOLD))
-        return gate.failed(self._clock(), reason, self._wait(gate, asked))
+        now = self._clock()
+        closed = gate.failed(now, reason, self._wait)
+        if asked is not None and gate.closed:
+            gate.opens_at = max(gate.opens_at, now + min(asked, LONGEST_ASKED))
+        return closed
 
     def host_succeeded(self, origin: str) -> bool:
         """Open a server's gate; returns whether it was closed."""
@@ -126,8 +134,8 @@ class Gates:
         """The closed gates of servers, with the reason of each."""
         return {origin: gate.reason for origin, gate in self._hosts.items() if gate.closed}
 
-    def _wait(self, gate: Gate, asked: float | None = None) -> float:
-        return backoff(gate.failures + 1 - gate.threshold + 1, self._random, asked)
+    def _wait(self, refusals: int) -> float:
+        return backoff(refusals, self._random)
 
     def _of(self, feed: str) -> list[Gate]:
         hosts = [self._hosts[origin] for origin in self._hosts_of.get(feed, ()) if origin in self._hosts]

@@ -66,13 +66,13 @@ async def watching(root: Path, *, recursive: bool = False, tick: float = 0.1) ->
 
 
 async def test_a_change_is_told_by_its_relative_path_in_the_loop(tmp_path: Path) -> None:
-    """New, renamed and changed files are told; hidden names too, since the selection decides and not the watch."""
+    """New, renamed and changed files are told; names that watchfiles would hide too, since the selection decides."""
     async with watching(tmp_path) as seen:
         await eventually(lambda: seen.gaps)
         (tmp_path / "a.csv").write_text("1")
-        (tmp_path / ".b").touch()
-        (tmp_path / ".b").rename(tmp_path / "c.csv")
-        await eventually(lambda: seen.paths >= {"a.csv", ".b", "c.csv"})
+        (tmp_path / ".DS_Store").touch()
+        (tmp_path / ".DS_Store").rename(tmp_path / "c.csv")
+        await eventually(lambda: seen.paths >= {"a.csv", ".DS_Store", "c.csv"})
         assert seen.threads == {threading.get_ident()}
 
 

@@ -67,6 +67,16 @@ def test_a_server_is_closed_off_after_three_failures_in_a_row_for_every_feed_tha
     assert g.allowance("c") is None
 
 
+def test_what_was_under_way_when_the_gate_closed_makes_nobody_wait_longer() -> None:
+    """Sixteen uploads that fail together are one outage, not sixteen in a row."""
+    g, clock = gates()
+    g.relate("a", "https://s")
+    closings = [g.host_failed("https://s", "down", None) for _ in range(16)]
+    assert closings.count(True) == 1
+    clock.now += 0.5
+    assert g.allowance("a") == 1
+
+
 def test_a_success_between_failures_keeps_the_server_open() -> None:
     """A server that answers now and then with 503 is not closed off."""
     g, _ = gates()

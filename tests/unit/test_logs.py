@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy  # noqa: F401 - it sets the level of its logger on import
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -45,10 +46,11 @@ class Log:
 def _as_before() -> Iterator[None]:
     """Give structlog and logging back as they were."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers, level, sqlalchemy_level = list(root.handlers), root.level, logging.getLogger("sqlalchemy").level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("sqlalchemy").setLevel(sqlalchemy_level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 

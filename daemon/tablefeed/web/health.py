@@ -25,7 +25,7 @@ def health_routes(health: HealthPort, ready_timeout: float) -> list[web.RouteDef
 
     async def readyz(_request: web.Request) -> web.Response:
         try:
-            async with asyncio.timeout(None):
+            async with asyncio.timeout(ready_timeout):
                 problems = await health.problems()
         except TimeoutError:
             problems = [f"the daemon did not tell its state within {ready_timeout:g} s"]

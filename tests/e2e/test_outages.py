@@ -1,0 +1,219 @@
+"""Servers that fail: what passes is waited for, the same object is written again, and nothing is set aside."""
+
+import asyncio
+import hashlib
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from support.daemon import KEY, Site, contents, running_daemon
+from support.stores import serving
+from tablefeed.sandbox.server import SandboxSettings, running
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Server:
+    """API and store in one, whose store behaves as the test says."""
+
+    def __init__(self, put: Callable[["Server", web.Request, bytes], Awaitable[web.StreamResponse]]) -> None:
+        self._put = put
+        self.grants = 0
+        self.puts: list[str] = []
+        self.objects: dict[str, bytes] = {}
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            self.grants += 1
+            url = f"http://{request.host}/object/{self.grants}?Expires={round(time.time()) + 3600}&Signature=s1g"
+            return web.json_response({"PreSignedUploadUrl": url})
+        self.puts.append(request.path)
+        return await self._put(self, request, await request.read())
+
+    def take(self, request: web.Request, body: bytes) -> web.Response:
+        """Store the object and say so."""
+        self.objects[request.path] = body
+        return web.Response(headers={"ETag": hashlib.md5(body, usedforsecurity=False).hexdigest()})
+
+
+def drop(site: Site, count: int = 1) -> Path:
+    orders = site.feed("orders", dataset_id="dataset-1")
+    for n in range(count):
+        (orders / f"{n:02}.csv").write_bytes(b"content %d" % n)
+    return orders
+
+
+async def test_after_a_lost_reply_the_same_object_is_written_again(tmp_path: Path) -> None:
+    """The store took the body and the reply was lost: the same grant serves the second try."""
+
+    async def lose_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        answer = server.take(request, body)
+        if len(server.puts) == 1 and request.transport is not None:
+            request.transport.abort()
+        return answer
+
+    server = Server(lose_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert server.puts == ["/object/1", "/object/1"]
+    assert server.grants == 1
+    assert len(server.objects) == 1
+
+
+async def test_a_store_that_is_overloaded_is_waited_for_and_then_gets_everything(tmp_path: Path) -> None:
+    """503 for the first dozen requests: nothing is set aside, and each file has one object in the end."""
+
+    async def refuse_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if len(server.puts) <= 12:
+            return web.Response(status=503, text="<Error><Code>SlowDown</Code></Error>")
+        return server.take(request, body)
+
+    server = Server(refuse_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        orders = drop(site, 10)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived", 10)
+            assert await daemon.end() == 0
+    assert len(daemon.named("host_failing")) >= 1
+    assert daemon.named("host_reachable_again")
+    assert daemon.named("file_rejected") == []
+    assert not (orders / "failed").exists()
+    assert sorted(server.objects.values()) == sorted(b"content %d" % n for n in range(10))
+    assert len(server.objects) == 10
+
+
+async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
+    """A server that asks for two seconds is left alone for two seconds."""
+    times: list[float] = []
+
+    async def ask_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            return web.Response(status=429, headers={"Retry-After": "2"})
+        return server.take(request, body)
+
+    async with serving(Server(ask_first)) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert times[1] - times[0] >= 2.0
+
+
+async def test_an_api_that_is_away_costs_time_and_no_file(tmp_path: Path) -> None:
+    """The daemon starts without it, tries again with pauses, and delivers all once it is there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    site = Site(tmp_path, f"http://127.0.0.1:{port}")
+    drop(site, 40)
+    async with running_daemon(site.config) as daemon:
+        await daemon.until_event("host_failing")
+        await daemon.until_event("file_delayed", 6)
+        before = len(daemon.named("file_delayed"))
+        assert before < 60
+        async with running(SandboxSettings(tmp_path / "processmind", KEY), port=port) as sandbox:
+            await daemon.until_event("file_archived", 40)
+            assert await daemon.end() == 0
+            assert len(contents(sandbox.objects)) == 40
+    assert daemon.named("file_rejected") == []
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_sent_again_whole(tmp_path: Path) -> None:
+    """The first delivery does not count; what lies in the archive is what the last object holds."""
+    changed = asyncio.Event()
+
+    async def change_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if not changed.is_set():
+            changed.set()
+            with (tmp_path / "drop" / "orders" / "00.csv").open("ab") as file:
+                file.write(b" and more")
+        return server.take(request, body)
+
+    server = Server(change_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert daemon.named("file_changed")
+    assert len(daemon.named("file_delivered")) == 1
+    assert site.archived("orders") == {"00.csv": b"content 0 and more"}
+    assert server.objects["/object/2"] == b"content 0 and more"
+
+
+async def test_a_file_that_is_touched_while_it_is_sent_goes_to_the_same_object(tmp_path: Path) -> None:
+    """A `chmod` makes no other version: it is sent again to be sure, but no second object is made."""
+    touched = asyncio.Event()
+
+    async def touch_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if not touched.is_set():
+            touched.set()
+            (tmp_path / "drop" / "orders" / "00.csv").chmod(0o600)
+        return server.take(request, body)
+
+    server = Server(touch_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert server.puts == ["/object/1", "/object/1"]
+
+
+async def test_a_damaged_delivery_is_repeated(tmp_path: Path) -> None:
+    """The ETag says that other bytes arrived: the file stays, and the next try counts."""
+
+    async def damage_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if len(server.puts) == 1:
+            return server.take(request, body[:-1] + b"?")
+        return server.take(request, body)
+
+    server = Server(damage_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert server.objects == {"/object/1": b"content 0"}
+    assert "damaged" in daemon.named("file_delayed")[0]["reason"]
+
+
+async def test_one_file_that_the_store_refuses_is_set_aside_while_the_others_arrive(tmp_path: Path) -> None:
+    """What may be the feed's fault or the file's is the file's once others get through: it lands in `failed/`."""
+
+    async def refuse_one(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if body == b"content 3":
+            return web.Response(status=400, text="<Error><Code>InvalidArgument</Code></Error>")
+        return server.take(request, body)
+
+    server = Server(refuse_one)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        orders = drop(site, 6)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived", 5)
+            n = 6
+            while not daemon.named("file_rejected"):
+                paused = len(daemon.named("feed_paused"))
+                (orders / f"{n:02}.csv").write_bytes(b"content %d" % n)
+                n += 1
+                await daemon.until(
+                    lambda paused=paused: len(daemon.named("feed_paused")) > paused or daemon.named("file_rejected")  # type: ignore[misc]
+                )
+            assert await daemon.end() == 0
+    assert "03.csv" in contents(orders / "failed")
+    assert "InvalidArgument" in contents(orders / "failed")["03.csv.error.json"].decode()
