@@ -37,8 +37,8 @@ class Gate:
     def failed(self, now: float, reason: str, wait: Callable[[int], float]) -> bool:
         """Record a failure; returns whether this closed the gate.
 
-        `wait` gives the seconds until the next probe after the nth refusal in a row. What fails while the gate is closed
-        and no probe is due had passed before it closed, and makes nobody wait longer.
+        `wait` gives the seconds until the next probe after the nth refusal in a row. What fails while the gate is
+        closed and no probe is due had passed before it closed, and makes nobody wait longer.
         """
         was_closed = self.closed
         self.reason = reason

@@ -99,7 +99,7 @@ def _configure_libraries(processors: list[Processor], output: "_Output", level: 
             root.removeHandler(handler)
     root.addHandler(_LibraryHandler(formatter, output))
     root.setLevel(level)
-    pass  # it sets its own to WARNING on import, unless there is one
+    logging.getLogger("sqlalchemy").setLevel(level)  # it sets its own to WARNING on import, unless there is one
     logging.captureWarnings(capture=True)
 
 
