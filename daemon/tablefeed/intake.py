@@ -15,12 +15,12 @@ import structlog
 
 from tablefeed.clock import steady
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
-from tablefeed.judge import Judge, Verdict, printable
 from tablefeed.model import Feed, FileVersion, Ready
-from tablefeed.pending import Pending
 from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
-from tablefeed.scan import BATCH, Problem, Selection, scan
-from tablefeed.watch import Watcher
+from tablefeed.watch.judge import Judge, Verdict, printable
+from tablefeed.watch.pending import Pending
+from tablefeed.watch.scan import BATCH, Problem, Selection, scan
+from tablefeed.watch.watcher import Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +100,11 @@ class Intake:
     def waiting(self) -> Mapping[str, Wait]:
         """What is not settled yet, by relative path."""
         return self._pending.waits()
+
+    @property
+    def has_hints(self) -> bool:
+        """Whether there is something to look at again."""
+        return bool(self._hints)
 
     def hint(self, path: str) -> None:
         """Look at a path (relative to the feed's directory, "" for all of it) soon."""

@@ -148,17 +148,24 @@ class Service:
 async def _once(parts: Parts) -> tuple[tuple[str, str, str], ...]:
     """Queue all that is whole, then wait until it is delivered or nothing has moved for a while."""
     await parts.pipeline.set_aside_leftovers()
+    while True:
+        waiting = await _settled(parts)
+        while not await _exhausted(parts):
+            parts.changed.clear()
+            await _first(parts.changed.wait(), asyncio.sleep(1.0))
+        if not any(intake.has_hints for intake in parts.intakes.values()):
+            return waiting
+
+
+async def _settled(parts: Parts) -> tuple[tuple[str, str, str], ...]:
+    """Queue all that is whole; returns (feed, path, why) of what is not."""
     intakes = parts.intakes.items()
-    settled = await asyncio.gather(*(intake.settle_all(PATIENCE) for _, intake in intakes))
-    waiting = tuple(
+    left = await asyncio.gather(*(intake.settle_all(PATIENCE) for _, intake in intakes))
+    return tuple(
         (name, path, wait.reason)
-        for (name, _), paths in zip(intakes, settled, strict=True)
+        for (name, _), paths in zip(intakes, left, strict=True)
         for path, wait in paths.items()
     )
-    while not await _exhausted(parts):
-        parts.changed.clear()
-        await _first(parts.changed.wait(), asyncio.sleep(1.0))
-    return waiting
 
 
 async def _exhausted(parts: Parts) -> bool:

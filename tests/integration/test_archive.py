@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import tablefeed.moves
+import tablefeed.archive.moves
 from support.archive import (
     MTIME_NS,
     UPLOADED_AT,
@@ -31,9 +31,9 @@ from support.archive import (
     write,
 )
 from tablefeed.archive import Archiver, Moved
+from tablefeed.archive.moves import Disk
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.model import Feed, FileVersion, Ready
-from tablefeed.moves import Disk
 
 CONTENT = b"id;name\n1;one\n"
 OTHER = b"something else entirely\n"
@@ -49,7 +49,7 @@ def md5(content: bytes) -> str:
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a copy of a few kilobytes take several steps."""
-    monkeypatch.setattr(tablefeed.moves, "CHUNK", CHUNK)
+    monkeypatch.setattr(tablefeed.archive.moves, "CHUNK", CHUNK)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.archive import feed_at
-from tablefeed.directories import probe_directories
+from tablefeed.archive.directories import probe_directories
 
 
 @pytest.mark.parametrize("archive", ["archive/%Y", "delete", "leave"])

@@ -338,7 +338,7 @@ async def test_a_scan_of_what_is_queued_already_opens_nothing(
     async with taking_in(make_feed(root), db, polling=True) as running:
         await eventually(lambda: len(running.queued) == 2_500)
         running.notes.questions.clear()
-        monkeypatch.setattr("tablefeed.judge.observe", None)
+        monkeypatch.setattr("tablefeed.watch.judge.observe", None)
         running.intake.hint("")
         await eventually(lambda: len(running.notes.questions) >= 3)
     assert sorted(running.notes.questions) == [500, 1_000, 1_000]
@@ -346,7 +346,7 @@ async def test_a_scan_of_what_is_queued_already_opens_nothing(
 
 async def test_trouble_with_one_file_leaves_the_others(root: Path, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An I/O error of one file lets that file wait, with the reason, and not the feed."""
-    from tablefeed import observe
+    from tablefeed.watch import observe
 
     real = observe.probe
     broken = True

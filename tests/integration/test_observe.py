@@ -14,8 +14,8 @@ from tablefeed import mounts
 from tablefeed.errors import DiskTrouble
 from tablefeed.lease import Writer, ignore_lease_breaks, writer_of, writer_unknown
 from tablefeed.model import FileVersion
-from tablefeed.observe import glance, look, probe
 from tablefeed.readiness import Observation
+from tablefeed.watch.observe import glance, look, probe
 
 NOW = 1_700_000_000.0
 
@@ -227,7 +227,7 @@ def test_other_trouble_is_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def broken(*_: object, **__: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("tablefeed.observe.os.open", broken)
+    monkeypatch.setattr("tablefeed.watch.observe.os.open", broken)
     with pytest.raises(DiskTrouble, match=r"a\.csv: Too many open files"):
         probe(tmp_path, seen, NOW)
     with pytest.raises(DiskTrouble):

@@ -65,7 +65,7 @@ async def entry(ledger: Ledger) -> Entry:
 
 def presigner(api: Api, ledger: Ledger, clock: Clock, *, clocks: ServerClocks | None = None) -> Presigner:
     return Presigner(
-        lambda access: api,  # type: ignore[arg-type]
+        lambda access: api,
         ledger,
         grant_headers,
         clocks=clocks or ServerClocks(clock, clock),

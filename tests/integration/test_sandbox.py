@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
-import boto3  # type: ignore[import-untyped]
+import boto3
 import pytest
-from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.config import Config
 from structlog.testing import capture_logs
 
 from support.sandbox import API_KEY, PRESIGN, Clock, bare_client, contents, grant, md5, put, until

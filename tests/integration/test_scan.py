@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from support.intake import make_feed, public_directory, unprivileged
 from tablefeed.errors import DiskTrouble, FeedBlocked
-from tablefeed.scan import BATCH, Batch, Selection, scan
+from tablefeed.watch.scan import BATCH, Batch, Selection, scan
 
 
 async def scanned(root: Path, below: str = "", **changes: Any) -> list[Batch]:
@@ -224,7 +224,7 @@ async def test_an_io_error_of_the_root_is_the_disks(tmp_path: Path, monkeypatch:
     def broken(*_: object, **__: object) -> int:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr("tablefeed.scan.os.open", broken)
+    monkeypatch.setattr("tablefeed.watch.scan.os.open", broken)
     with pytest.raises(DiskTrouble, match="Stale file handle"):
         await scanned(tmp_path)
 

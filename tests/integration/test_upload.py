@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-import tablefeed.upload
 from support.stores import a_file, grant_for, listening, serving, uploading
 from tablefeed.errors import (
     Busy,
@@ -19,7 +18,7 @@ from tablefeed.errors import (
     Stalled,
     Unreachable,
 )
-from tablefeed.upload import Progress, grant_headers
+from tablefeed.upload import Progress, grant_headers, put
 
 SIGNED = "/bucket/key?X-Amz-SignedHeaders=host&X-Amz-Signature=5ecre7"
 BIG = 3 * 2**20 + 17
@@ -177,7 +176,7 @@ async def test_a_host_that_never_says_continue_is_waited_for_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wait is bounded, the body goes out, and the next large body does not ask."""
-    monkeypatch.setattr(tablefeed.upload, "CONTINUE_TIMEOUT", 0.3)
+    monkeypatch.setattr(put, "CONTINUE_TIMEOUT", 0.3)
     version = a_file(tmp_path / "a.csv", BIG)
     sink = Sink()
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from support.intake import eventually, public_directory, unprivileged
 from tablefeed import mounts
-from tablefeed.watch import FLOOD, Watcher
+from tablefeed.watch.watcher import FLOOD, Watcher
 
 
 class Seen:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tablefeed.archive import Archiver
+from tablefeed.archive.moves import Disk, renameat2
 from tablefeed.model import ApiAccess, Feed, FileVersion
-from tablefeed.moves import Disk, renameat2
 
 UPLOADED_AT = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 MTIME_NS = 1_699_999_999_123_456_789

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tablefeed.moves import Disk
-from tablefeed.shelf import NAME_MAX, Shelf, first_free, is_numbered, numbered
+from tablefeed.archive.moves import Disk
+from tablefeed.archive.shelf import NAME_MAX, Shelf, first_free, is_numbered, numbered
 
 NAMES = (
     st.binary(min_size=1, max_size=NAME_MAX)

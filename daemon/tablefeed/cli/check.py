@@ -11,17 +11,17 @@ from enum import Enum
 from rich.console import Console
 from rich.markup import escape
 
+from tablefeed.archive.directories import probe_directories
 from tablefeed.assembly import FileKey
 from tablefeed.cli.options import Config, run_async, set_up_logs
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import Settings, key_source, load, to_feeds
-from tablefeed.directories import probe_directories
 from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
 from tablefeed.http import make_session, tls_context
 from tablefeed.ledger.engine import inspect_ledger
 from tablefeed.model import ApiAccess, Feed
 from tablefeed.processmind import ProcessMindApi
-from tablefeed.scan import Selection, scan
+from tablefeed.watch.scan import Selection, scan
 
 
 class Mark(Enum):

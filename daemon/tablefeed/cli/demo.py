@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tablefeed.cli.exports import WAYS, Way, event_log, named
-from tablefeed.cli.options import run_async
+from tablefeed.cli.options import quiet_logs, run_async
 from tablefeed.errors import Exit
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 from tablefeed.signals import Signals
@@ -44,6 +44,7 @@ def demo(
     ] = None,
 ) -> None:
     """Show the whole way of a file, without an account and without a configuration, until Ctrl-C."""
+    quiet_logs()
     directory = (keep or Path(tempfile.mkdtemp(prefix="tablefeed-demo-"))).resolve()
     try:
         code = run_async(Demo(directory).run(once=once))

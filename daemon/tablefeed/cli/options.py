@@ -39,6 +39,12 @@ def start(config: Path | None) -> tuple[Settings, dict[str, FileKey]]:
 def set_up_logs(settings: Settings, keys: Mapping[str, FileKey]) -> None:
     """Log to standard error as configured; the keys, as they are at any time, never appear there."""
     logs.configure(settings.log.format, settings.log.level, sys.stderr, lambda: [key.value for key in keys.values()])
+    logs.log_crashes()
+
+
+def quiet_logs() -> None:
+    """For commands that tell their story themselves: only warnings, for people."""
+    logs.configure("console", "warning", sys.stderr, list)
 
 
 def parsed(option: str, parse: Callable[[str], T], text: str) -> T:

@@ -1,12 +1,11 @@
 """`tablefeed sandbox`: the stand-in for ProcessMind and its object store."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tablefeed.cli.options import parsed, run_async
+from tablefeed.cli.options import parsed, quiet_logs, run_async
 from tablefeed.sandbox.objects import StoredObject
 from tablefeed.sandbox.server import SandboxSettings, running
 from tablefeed.signals import Signals
@@ -35,6 +34,7 @@ def sandbox(
         url_lifetime=parsed("--url-lifetime", parse_duration, url_lifetime),
         strict=strict,
     )
+    quiet_logs()
     run_async(_serve(settings, host, port))
 
 
@@ -50,7 +50,7 @@ async def _serve(settings: SandboxSettings, host: str, port: int) -> None:
     async with signals.caught(), running(settings, host, port, on_object=_tell) as sandbox:
         typer.echo(f"The sandbox serves the API at {sandbox.base_url}, tenant {settings.tenant_id}.")
         typer.echo(f"Objects appear in {sandbox.objects}. End it with Ctrl-C.")
-        await asyncio.wait_for(signals.drain.wait(), None)
+        await signals.drain.wait()
 
 
 def _tell(stored: StoredObject) -> None:

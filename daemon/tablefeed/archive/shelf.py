@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
-from tablefeed.moves import Disk, lstat
+from tablefeed.archive.moves import Disk, lstat
 
 NAME_MAX = 255
 """Bytes that Linux allows in one name."""

@@ -15,11 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
+from tablefeed.archive.marker import Marker
+from tablefeed.archive.moves import OWN_PREFIX, Disk, Replaced, copy, lstat, md5_of, printable, resembles
+from tablefeed.archive.shelf import Shelf
 from tablefeed.errors import DiskTrouble, FeedBlocked
-from tablefeed.marker import Marker
 from tablefeed.model import FileVersion
-from tablefeed.moves import OWN_PREFIX, Disk, Replaced, copy, lstat, md5_of, printable, resembles
-from tablefeed.shelf import Shelf
 
 REPORT_SUFFIX = ".error.json"
 

@@ -8,11 +8,12 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tablefeed import mounts, observe
+from tablefeed import mounts
 from tablefeed.errors import DiskTrouble
 from tablefeed.lease import writer_of, writer_unknown
 from tablefeed.model import Feed, FileVersion, Ready
 from tablefeed.readiness import RECHECK, Decision, History, Ignore, Rules, Wait, advance, decide, worth_probing
+from tablefeed.watch import observe
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tablefeed.archive.moves import printable
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed
-from tablefeed.moves import printable
 
 
 @dataclass(frozen=True, slots=True)

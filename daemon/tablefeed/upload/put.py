@@ -18,13 +18,13 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from tablefeed.answers import safe, store_answer, store_error
-from tablefeed.body import CHUNK, FileBody, StallGuard
 from tablefeed.clock import ServerClocks
 from tablefeed.errors import Damaged, DeliveryError, FeedBlocked, Stalled
 from tablefeed.expiry import demanded_headers, signed_headers
 from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, translated
 from tablefeed.model import FileVersion, Grant, Receipt
-from tablefeed.source import Source
+from tablefeed.upload.body import CHUNK, FileBody, StallGuard
+from tablefeed.upload.source import Source
 
 EXPECT_ABOVE = 2**20
 """Bodies larger than this ask first, so that a refusal costs no transfer."""

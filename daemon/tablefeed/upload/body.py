@@ -8,7 +8,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from aiohttp.abc import AbstractStreamWriter
 
 from tablefeed.errors import DeliveryError, DiskTrouble, SourceChanged
-from tablefeed.source import Source
+from tablefeed.upload.source import Source
 
 CHUNK = 2**20
 """Bytes that one thread hop reads and hashes."""

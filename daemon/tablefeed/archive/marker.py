@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from tablefeed.archive.moves import Disk, copy, lstat, md5_of, resembles
+from tablefeed.archive.shelf import Shelf
 from tablefeed.model import FileVersion
-from tablefeed.moves import Disk, copy, lstat, md5_of, resembles
-from tablefeed.shelf import Shelf
 
 
 class Marker:

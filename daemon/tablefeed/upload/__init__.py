@@ -1,0 +1,10 @@
+"""One PUT of one file: the file while it is sent, its way through the connection, and the proof.
+
+put.py      the request and the receipt
+body.py     a file as a request's body, and the guard against standing still
+source.py   the open file, read and hashed in one go, compared with its version before and after
+"""
+
+from tablefeed.upload.put import Progress, Uploader, grant_headers
+
+__all__ = ["Progress", "Uploader", "grant_headers"]
