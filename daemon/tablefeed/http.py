@@ -6,6 +6,7 @@ aiohttp's own exception texts contain whole URLs with their signatures, so none 
 import asyncio
 import ipaddress
 import os
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +56,11 @@ def parse_url(text: str) -> URL:
 
     Raises ValueError without the URL in its text.
     """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("it is not an http(s) URL: it has characters that no URL has")
     try:
         url = URL(text, encoded=True)
+        (url.host or "").encode("idna")  # as the resolver will, which does not expect to fail
         ok = url.scheme in ("http", "https") and bool(url.host) and url.port is not None
     except ValueError:
         ok = False
@@ -122,13 +126,15 @@ def _cause(error: BaseException) -> str:
         case aiohttp.ClientConnectorDNSError():
             return "its name is not known (DNS)"
         case aiohttp.ClientConnectorError():
-            return _os_cause(error.os_error)
+            return _cause(error.os_error)
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection before it answered"
         case aiohttp.ClientHttpProxyError():
             return f"the proxy answered {error.status}"
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return "it did not answer in time"
+        case socket.gaierror():
+            return "its name is not known (DNS)"
         case OSError():
             return _os_cause(error)
         case _:

@@ -31,7 +31,7 @@ from support.archive import (
     write,
 )
 from tablefeed.archive import Archiver, Moved
-from tablefeed.archive.moves import Disk
+from tablefeed.archive.moves import Disk, Replaced, copy
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.model import Feed, FileVersion, Ready
 
@@ -399,6 +399,14 @@ async def test_where_rename_cannot_keep_from_overwriting(root: Path, dies: bool)
         assert not [path for path in found if "/.tablefeed-" in path]
 
 
+def test_a_reserved_name_is_given_up_when_the_rename_fails(root: Path, elsewhere: Path) -> None:
+    """An old kernel leaves no empty file where a rename was not possible."""
+    write(root / "a.csv", CONTENT)
+    with pytest.raises(OSError, match="cross-device"):
+        old_kernel().rename(root / "a.csv", elsewhere / "a.csv")
+    assert books(root, elsewhere) == {str(root / "a.csv"): CONTENT}
+
+
 async def test_two_mounts_of_one_file_system(root: Path) -> None:
     """Where a rename is refused though the devices are equal, the file is copied."""
     feed = feed_at(root)
@@ -429,6 +437,31 @@ async def test_a_copy_is_durable_before_its_source_goes(root: Path, elsewhere: P
     assert ("sync", root) in steps[3:]
 
 
+async def test_a_copied_marker_is_durable_before_its_source_goes(root: Path, elsewhere: Path) -> None:
+    """A marker's copy has a durable name when the marker is removed."""
+    feed = feed_at(root, archive=str(elsewhere), ready=Ready.MARKER)
+    version = drop(feed, "orders.csv", CONTENT)
+    write(root / "orders.csv.done", b"marker")
+    steps: list[tuple[str, Path]] = []
+    disk = HookedDisk(
+        sync=lambda directory: steps.append(("sync", directory)),
+        rename=lambda _, target: steps.append(("place", target)),
+        unlink=lambda path: steps.append(("unlink", path)),
+    )
+    await move(feed, version, disk)
+    [gone] = [number for number, (_, path) in enumerate(steps) if path.parent == root and "-marker" in path.name]
+    placed = max(number for number, step in enumerate(steps) if step == ("place", elsewhere / "orders.csv.done"))
+    assert ("sync", elsewhere) in steps[placed:gone]
+
+
+async def test_new_directories_are_durable(root: Path) -> None:
+    """Each directory that was made for the archive is synced into the one above it."""
+    feed = feed_at(root, archive="archive/%Y/%m")
+    synced: list[Path] = []
+    await move(feed, drop(feed, "orders.csv", CONTENT), HookedDisk(sync=synced.append))
+    assert set(synced) == {root, root / "archive", root / "archive/2023", root / "archive/2023/11"}
+
+
 async def test_moves_that_arrive_together_share_their_syncs(root: Path) -> None:
     """A hundred moves sync their two directories once or twice, not a hundred times, and before any returns."""
     feed = feed_at(root)
@@ -452,6 +485,7 @@ async def test_one_bad_move_fails_alone(root: Path) -> None:
         moves = [archiver.move_delivered(feed, n, version, UPLOADED_AT) for n, version in enumerate(versions)]
         first, bad, last = await asyncio.gather(*moves, return_exceptions=True)
     assert isinstance(bad, DiskTrouble)
+    assert ".tablefeed-" not in str(bad)
     assert (first, last) == (Moved(str(root / "archive/a.csv")), Moved(str(root / "archive/c.csv")))
     assert str(root / "b.csv") in books(root)
 
@@ -631,6 +665,16 @@ async def test_a_marker_is_never_overwritten(root: Path) -> None:
     assert sorted(books(root).values()) == sorted([b"old marker", CONTENT, b"marker"])
 
 
+async def test_the_marker_of_a_file_that_vanishes_goes_to_the_archive(root: Path) -> None:
+    """A marker whose file is gone in the instant of the move vouches for nothing that comes later."""
+    feed = feed_at(root, ready=Ready.MARKER)
+    version = drop(feed, "orders.csv", CONTENT)
+    write(root / "orders.csv.done", b"marker")
+    disk = HookedDisk(take=Once((root / "orders.csv").unlink, when=is_source))
+    assert await move(feed, version, disk) == Moved()
+    assert books(root) == {str(root / "archive/orders.csv.done"): b"marker"}
+
+
 async def test_a_file_without_its_marker_is_moved(root: Path, archive: Path) -> None:
     """A marker that is missing, or is no file, stops nothing."""
     feed = feed_at(root, archive=str(archive), ready=Ready.MARKER)
@@ -690,6 +734,21 @@ async def test_a_report_is_never_overwritten(root: Path) -> None:
     assert (root / "failed/orders.csv.error.json").read_bytes() == b"kept by hand"
     assert json.loads((root / "failed/orders-2.csv.error.json").read_bytes())["size"] == len(CONTENT) * 2
     assert len(books(root)) == 5
+
+
+async def test_a_lost_report_is_written_again(root: Path) -> None:
+    """A repeated move that finds its file without the report writes that anew, and only then."""
+    feed = feed_at(root)
+    version = drop(feed, "orders.csv", CONTENT)
+    report = root / "failed/orders.csv.error.json"
+    async with archiving() as archiver:
+        moved = await archiver.set_aside(feed, 7, version, REFUSED, UPLOADED_AT)
+        written = report.read_bytes()
+        report.unlink()
+        assert await archiver.set_aside(feed, 7, version, REFUSED, UPLOADED_AT) == moved
+        assert report.read_bytes() == written
+        await archiver.set_aside(feed, 7, version, REFUSED, UPLOADED_AT + 5)
+    assert books(root) == {str(root / "failed/orders.csv"): CONTENT, str(report): written}
 
 
 async def test_a_refused_file_stays_when_its_report_cannot_be_written(root: Path) -> None:
@@ -793,3 +852,21 @@ async def besiege(feed: Feed, producer: Producer, rounds: int) -> list[bytes]:
     archive = feed.directory / feed.archive
     assert books(archive) == ends
     return removed
+
+
+def test_only_the_version_itself_is_copied(root: Path) -> None:
+    """What replaces a file before its copy begins, be it a file, a link or a pipe, is not read."""
+    feed = feed_at(root)
+    version = drop(feed, "orders.csv", CONTENT)
+    source, target = root / "orders.csv", root / "copy"
+    write(target, b"left over by a copy that was killed")
+    assert copy(Disk(), source, target, version, lambda: True) == md5(CONTENT)
+    assert target.read_bytes() == CONTENT
+    target.unlink()
+    source.rename(root / "aside")
+    for replacement in (lambda: write(source, CONTENT), lambda: source.symlink_to("aside"), lambda: os.mkfifo(source)):
+        replacement()
+        with pytest.raises(Replaced):
+            copy(Disk(), source, target, version, lambda: True)
+        source.unlink()
+    assert not target.exists()

@@ -63,7 +63,23 @@ def test_an_origin_is_all_of_a_url_that_is_shown(url: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", " ", "/k", "ftp://s/k", "https://", "https://[::1/k", "https://s:99999/k", "s.example/k"]
+    "url",
+    [
+        "",
+        " ",
+        "/k",
+        "ftp://s/k",
+        "https://",
+        "https://[::1/k",
+        "https://s:99999/k",
+        "s.example/k",
+        "https://" + "a" * 70 + ".example/k",
+        "https://a..b/k",
+        "https://s.example/k\r\nx-api-key: stolen",
+        "https://s.example/\x00",
+        "https://s.example/a b",
+        "https://\u00fc.example/",
+    ],
 )
 def test_what_is_no_url_is_refused_without_being_echoed(url: str) -> None:
     """The text may hold a signature."""

@@ -75,8 +75,14 @@ class Ledger:
         self._conn = engine.connect(self._url)
 
     async def close(self) -> None:
-        """Put back what this daemon still holds, then let go of the file."""
-        await self._do(transitions.release, self._owner)
+        """Put back what this daemon still holds, then let go of the file.
+
+        Where that cannot be written now, the next start does it.
+        """
+        try:
+            await self._batcher.submit(_Op(transitions.release, self._owner))
+        except DiskTrouble as error:
+            log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
         await self._batcher.close()
         await asyncio.get_running_loop().run_in_executor(self._executor, self._conn.close)
         self._executor.shutdown(wait=False)
