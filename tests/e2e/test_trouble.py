@@ -161,6 +161,20 @@ async def test_a_directory_that_is_not_writable_keeps_its_file_and_says_so(site:
     assert len(contents(sandbox.objects)) == 1
 
 
+@as_a_user
+async def test_a_file_that_may_not_be_read_waits_and_is_named(site: Site, sandbox: RunningSandbox) -> None:
+    """It may only have been written a moment ago, so it gets time; the others are delivered."""
+    orders = site.feed("orders")
+    (orders / "closed.csv").write_bytes(b"a")
+    (orders / "closed.csv").chmod(0)
+    (orders / "open.csv").write_bytes(b"b")
+    code, err = await ended_without_override(site.config, "--once")
+    assert code == 1
+    assert_clear(err, "closed.csv", "may not be read")
+    assert set(site.archived("orders")) == {"open.csv"}
+    assert site.dropped("orders") == {"closed.csv"}
+
+
 async def test_a_file_that_is_too_large_is_set_aside_with_its_reason(site: Site, sandbox: RunningSandbox) -> None:
     """`failed/` gets the file and a readable reason; the others are delivered."""
     orders = site.feed("orders")

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from support.stores import a_file, grant_for, listening, serving, uploading
 from tablefeed.errors import (
+    BadAnswer,
     Busy,
     Damaged,
     FeedBlocked,
@@ -239,6 +240,23 @@ async def test_a_slow_store_is_not_given_up_while_bytes_move(tmp_path: Path) -> 
     async with listening(slow) as origin, uploading(stall_timeout=1.0) as uploader:
         receipt = await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
     assert receipt.finished_at - receipt.started_at > 1500
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["<!DOCTYPE html><html>Please log in</html>", " <html>", "<?xml version='1.0'?>\n<Error><Code>X</Code></Error>"],
+)
+async def test_a_page_with_status_200_is_no_delivery(tmp_path: Path, page: str) -> None:
+    """A portal that answers everything with its own page has not stored the file."""
+    version = a_file(tmp_path / "a.csv")
+
+    async def portal(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response(text=page)
+
+    async with serving(portal) as origin, uploading() as uploader:
+        with pytest.raises(BadAnswer):
+            await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
 
 
 @pytest.mark.parametrize("size", [1000, BIG])

@@ -19,7 +19,7 @@ from yarl import URL
 
 from tablefeed.answers import safe, store_answer, store_error
 from tablefeed.clock import ServerClocks
-from tablefeed.errors import Damaged, DeliveryError, FeedBlocked, Stalled
+from tablefeed.errors import BadAnswer, Damaged, DeliveryError, FeedBlocked, Stalled
 from tablefeed.expiry import demanded_headers, signed_headers
 from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, translated
 from tablefeed.model import FileVersion, Grant, Receipt
@@ -32,6 +32,8 @@ CONTINUE_TIMEOUT = 3.0
 """Seconds to wait for the interim answer; a host that never sends one is remembered."""
 MOST_REDIRECTS = 2
 _LARGEST_ANSWER = 64 * 2**10
+_NO_SUCCESS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html|Error)\b", re.I)
+"""No store answers a PUT that way; a proxy or a portal on the way does."""
 _MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
 _HIDDEN_ETAGS = (
     "x-amz-server-side-encryption-customer-algorithm",
@@ -132,6 +134,8 @@ class Uploader:
                 signed_headers=signed_headers(grant.url),
                 size=source.version.size,
             )
+        if _NO_SUCCESS.match(text):
+            raise BadAnswer(origin, f"status {response.status} with a page or an error in its body")
         return self._receipt(source, response, origin, started_at), ""
 
     async def _send(
