@@ -235,7 +235,8 @@ class Pipeline:
         log.info("file_changed", feed=feed.name, path=entry.version.path, reason=str(error))
         if await self._ports.still_there(feed, entry.version):
             # The very version still, perhaps opened for writing or touched: the same object is overwritten.
-            await self._put_back(entry, error, min(LONGEST_LOOK, feed.settle + 2.0**entry.attempts), keep_grant=True)
+            delay = min(LONGEST_LOOK, feed.settle + 2.0 ** min(entry.attempts, 10))
+            await self._put_back(entry, error, delay, keep_grant=True)
             return
         await self._ledger.gone(entry.id)
         self._ports.look(feed.name, entry.version.path)

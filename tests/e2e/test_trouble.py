@@ -364,3 +364,38 @@ async def test_help_and_version_are_there() -> None:
         code, out, _ = await command(name, "--help")
         assert code == 0
         assert len(out) > 200
+
+
+async def test_systemd_is_told_when_the_daemon_is_ready_alive_and_stopping(site: Site, tmp_path: Path) -> None:
+    """READY comes after the ledger is open and the scans have begun, then signs of life, then STOPPING."""
+    site.feed("orders")
+    said: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+
+        async def listen() -> None:
+            while True:
+                said.append((await asyncio.get_running_loop().sock_recv(listener, 4096)).decode())
+
+        listening = asyncio.create_task(listen())
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        async with running_daemon(site.config, environ=environ) as daemon:
+            await daemon.until_event("ready")
+            async with asyncio.timeout(20):
+                while said.count("WATCHDOG=1") < 3:
+                    await asyncio.sleep(0)
+            assert await daemon.end() == 0
+        listening.cancel()
+    assert "READY=1" in said
+    assert said.index("READY=1") < said.index("STOPPING=1")
+
+
+async def test_a_hang_up_does_not_end_the_daemon(site: Site) -> None:
+    """SIGHUP is answered with what to do instead."""
+    site.feed("orders")
+    async with running_daemon(site.config) as daemon:
+        await daemon.until_event("ready")
+        daemon.process.send_signal(signal.SIGHUP)
+        await daemon.until_event("reload_not_available")
+        assert await daemon.end() == 0

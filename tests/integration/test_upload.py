@@ -1,6 +1,9 @@
 import asyncio
 import hashlib
 import os
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from tablefeed.errors import (
     BadAnswer,
     Busy,
     Damaged,
+    Fatal,
     FeedBlocked,
     FileRefused,
     GrantExpired,
@@ -19,6 +23,7 @@ from tablefeed.errors import (
     Stalled,
     Unreachable,
 )
+from tablefeed.http import _proxy, tls_context
 from tablefeed.upload import Progress, grant_headers, put
 
 SIGNED = "/bucket/key?X-Amz-SignedHeaders=host&X-Amz-Signature=5ecre7"
@@ -441,3 +446,61 @@ async def test_redirects_in_a_circle_end(tmp_path: Path) -> None:
         with pytest.raises(FeedBlocked, match="circle"):
             await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
     assert requests == 3
+
+
+def certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate of its own for 127.0.0.1, and a server's context with it."""
+    made, key = directory / "cert.pem", directory / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made), "-keyout", str(key)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return made, context
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed, which makes the certificate")
+async def test_tls_is_verified_against_ca_file_and_against_nothing_less(tmp_path: Path) -> None:
+    """With the store's authority in `ca_file` the file arrives; without it nothing is sent, and the reason is told."""
+    ca_file, tls = certificate(tmp_path)
+    version = a_file(tmp_path / "a.csv", BIG)
+    sink = Sink()
+    async with serving(sink, tls=tls) as origin:
+        async with uploading() as uploader:
+            with pytest.raises(Unreachable, match="certificate is not trusted"):
+                await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
+        assert sink.bodies == []
+        async with uploading(ca_file=ca_file) as uploader:
+            receipt = await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
+    assert receipt.verified
+    assert receipt.origin == origin
+    assert sink.bodies == [(tmp_path / "a.csv").read_bytes()]
+
+
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """Whether it is missing or holds no certificates."""
+    (tmp_path / "empty.pem").write_text("nothing")
+    for name in ("missing.pem", "empty.pem"):
+        with pytest.raises(Fatal, match=name):
+            tls_context(tmp_path / name)
+
+
+async def test_uploads_go_through_the_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request for another host reaches the proxy, with the URL as it was spelt."""
+    version = a_file(tmp_path / "a.csv")
+    sink = Sink()
+    async with serving(sink) as proxy, uploading() as uploader:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setattr(uploader, "_allow_http", True)
+        _proxy.cache_clear()
+        try:
+            await uploader.upload(tmp_path, version, grant_for("http://store.invalid" + SIGNED), Progress(0))
+        finally:
+            _proxy.cache_clear()
+    assert sink.targets == ["http://store.invalid" + SIGNED]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,10 @@ async def continue_if_asked(request: web.Request) -> None:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] = continue_if_asked
+    handler: Handler,
+    *,
+    expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] = continue_if_asked,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """A server on a free loopback port whose every request goes to `handler`; gives its origin."""
 
@@ -38,9 +42,9 @@ async def serving(
     app.router.add_route("*", "/{path:.*}", handle, expect_handler=expect)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -69,14 +73,14 @@ async def listening(
 
 
 @asynccontextmanager
-async def uploading(*, stall_timeout: float = 20.0, clocks: ServerClocks | None = None) -> AsyncIterator[Uploader]:
+async def uploading(*, stall_timeout: float = 20.0, ca_file: Path | None = None) -> AsyncIterator[Uploader]:
     """An uploader with a session and threads of its own."""
     with ThreadPoolExecutor(4) as executor:
-        async with make_session(16, tls_context(None)) as session:
+        async with make_session(16, tls_context(ca_file)) as session:
             yield Uploader(
                 session,
                 executor,
-                clocks=clocks or ServerClocks(time.time, steady),
+                clocks=ServerClocks(time.time, steady),
                 wall=time.time,
                 stall_timeout=stall_timeout,
             )
