@@ -50,7 +50,7 @@ def plan(demands: Sequence[Demand], room: int) -> dict[str, int]:
                 room -= got
     for demand in demands:
         if demand.in_flight == 0 and spare[demand.feed] > 0:
-            wants.setdefault(demand.feed, 1)
+            wants[demand.feed] = max(1, wants.get(demand.feed, 0))
     return {feed: count for feed, count in wants.items() if count > 0}
 
 

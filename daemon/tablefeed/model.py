@@ -43,6 +43,9 @@ class Order(StrEnum):
     NAME = "name"
 
 
+OWN_PREFIX = ".tablefeed-"
+"""How our own hidden files in other people's directories are named, all of which are temporary."""
+
 ARCHIVE_DELETE = "delete"
 ARCHIVE_LEAVE = "leave"
 
@@ -57,12 +60,16 @@ def _signed64(value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What identifies one drop. Two drops under one name differ in at least one of these."""
+    """What identifies one drop. Two drops under one name differ in at least one of these.
+
+    The device is recorded, but two versions that differ in nothing else are the same: network shares, btrfs and device
+    mapper get other device numbers with every mount, and a file must not be sent again for that.
+    """
 
     feed: str
     path: str
     """Relative to the feed's directory."""
-    device: int
+    device: int = field(compare=False)
     inode: int
     size: int
     mtime_ns: int

@@ -864,9 +864,14 @@ def test_only_the_version_itself_is_copied(root: Path) -> None:
     assert target.read_bytes() == CONTENT
     target.unlink()
     source.rename(root / "aside")
-    for replacement in (lambda: write(source, CONTENT), lambda: source.symlink_to("aside"), lambda: os.mkfifo(source)):
+    replacements: list[Callable[[], object]] = [
+        lambda: write(source, CONTENT),
+        lambda: source.symlink_to("aside"),
+        lambda: os.mkfifo(source),
+    ]
+    for replacement in replacements:
         replacement()
         with pytest.raises(Replaced):
-            copy(Disk(), source, target, version, lambda: True)
+            copy(Disk(), source, target, version, lambda: pytest.fail("it was read"))
         source.unlink()
     assert not target.exists()

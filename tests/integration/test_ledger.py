@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,16 @@ async def test_unknown_tells_new_from_open_and_from_left_in_place(ledger: Ledger
     await deliver(ledger, left_in_place=True)
     assert await ledger.unknown([version()]) == []
     assert await ledger.unknown([version(mtime_ns=6)]) == [version(mtime_ns=6)]
+
+
+async def test_a_file_is_known_again_after_its_directory_was_mounted_anew(ledger: Ledger) -> None:
+    """The device number changes with a mount (NFS, btrfs, device mapper); nothing is sent again for that."""
+    elsewhere = replace(version(), device=99)
+    await ledger.enqueue([version()])
+    assert await ledger.unknown([elsewhere]) == []
+    assert await ledger.enqueue([elsewhere]) == 0
+    await deliver(ledger, left_in_place=True)
+    assert await ledger.unknown([elsewhere]) == []
 
 
 async def test_rows_are_claimed_in_the_order_of_the_feed(ledger: Ledger) -> None:

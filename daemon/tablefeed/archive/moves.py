@@ -14,8 +14,6 @@ from pathlib import Path
 
 from tablefeed.model import FileVersion
 
-OWN_PREFIX = ".tablefeed-"
-"""How our own hidden files are named, all of which are temporary."""
 CHUNK = 2**20
 """Bytes that are copied in one step."""
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h

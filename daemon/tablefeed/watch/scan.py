@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from tablefeed.errors import DiskTrouble, FeedBlocked
-from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed
 
 BATCH = 1_000
 """Entries in one batch, at most."""
-OWN_PREFIX = ".tablefeed-"
-"""How our own temporary files are named."""
 
 T = TypeVar("T")
 
