@@ -17,6 +17,7 @@ from support.intake import (
     Holder,
     Running,
     eventually,
+    ledger_for_all,
     made,
     make_feed,
     public_directory,
@@ -181,10 +182,11 @@ async def test_a_root_without_permission_blocks_the_feed_until_it_is_given(tmp_p
     """The reason names the directory; the feed resumes by itself."""
     with public_directory() as parent:
         parent.chmod(0o777)
+        db = await ledger_for_all(parent / "ledger.db")
         with unprivileged():
             root = parent / "orders"
             root.mkdir(0)
-            async with taking_in(make_feed(root), parent / "ledger.db") as running:
+            async with taking_in(make_feed(root), db) as running:
                 await eventually(lambda: running.told)
                 assert "may not be read" in running.told[0]
                 assert running.intake.first_scan.is_set()
@@ -371,14 +373,13 @@ async def test_a_directory_that_cannot_be_read_is_logged_once() -> None:
     """It stays shut for many scans, and is news in the first alone."""
     with public_directory() as parent:
         parent.chmod(0o777)
+        db = await ledger_for_all(parent / "ledger.db")
         with unprivileged():
             root = parent / "orders"
             (root / "shut").mkdir(parents=True)
             (root / "shut").chmod(0)
             with capture_logs() as logs:
-                async with taking_in(
-                    make_feed(root, recursive=True), parent / "ledger.db", rescan=0.05, polling=True
-                ) as running:
+                async with taking_in(make_feed(root, recursive=True), db, rescan=0.05, polling=True) as running:
                     await eventually(lambda: running.intake._scans >= 4)
             (root / "shut").chmod(0o755)
     assert [(entry["event"], entry["path"]) for entry in logs] == [("not_scanned", "shut")]

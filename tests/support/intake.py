@@ -153,6 +153,16 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
+async def ledger_for_all(path: Path) -> Path:
+    """A ledger that is made already and that everybody may use: its migrations may lie where only root can read."""
+    async with opened(path):
+        """Making it is all."""
+    for file in path.parent.glob(path.name + "*"):
+        if os.geteuid() == 0:
+            os.chown(file, 65_534, 65_534)
+    return path
+
+
 @contextmanager
 def public_directory() -> Iterator[Path]:
     """A directory that every user can reach, as pytest's own are not."""
