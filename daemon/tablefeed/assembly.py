@@ -7,9 +7,10 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import aiohttp
 import structlog
 
 from tablefeed.archive import Archiver
@@ -20,9 +21,11 @@ from tablefeed.errors import DiskTrouble, Fatal, FeedBlocked, FileRefused
 from tablefeed.gates import Gates
 from tablefeed.http import make_session, tls_context
 from tablefeed.intake import Intake
+from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
-from tablefeed.model import ApiAccess, Feed, FileVersion
+from tablefeed.model import Feed, FileVersion
 from tablefeed.pipeline import Pipeline, Ports
+from tablefeed.presence import assert_present
 from tablefeed.presign import Presigner
 from tablefeed.processmind import ProcessMindApi
 from tablefeed.slots import FairSlots, Share
@@ -31,6 +34,8 @@ from tablefeed.upload import Uploader, grant_headers
 log = structlog.get_logger("service")
 
 _MOST_THREADS = 32
+_CLOSING = 10.0
+"""Seconds that moves under way get at the end."""
 
 
 class FileKey:
@@ -124,12 +129,34 @@ class _Links:
 
 async def _still_there(feed: Feed, version: FileVersion) -> bool:
     def look() -> bool:
+        path = feed.directory / version.path
         try:
-            return version.describes(os.lstat(feed.directory / version.path))
-        except OSError:
+            return version.describes(os.lstat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            assert_present(feed.directory, version.device)
             return False
+        except OSError as error:
+            raise DiskTrouble(str(path), f"it cannot be looked at: {error.strerror}") from None
 
     return await asyncio.to_thread(look)
+
+
+class _Archivers:
+    """One archiver a feed, made when its first file is to be moved."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Archiver, ThreadPoolExecutor]] = {}
+
+    def __call__(self, feed: str) -> Archiver:
+        if feed not in self._made:
+            executor = ThreadPoolExecutor(1, thread_name_prefix=f"move-{feed}")
+            self._made[feed] = (Archiver(executor), executor)
+        return self._made[feed][0]
+
+    async def close(self) -> None:
+        for archiver, executor in self._made.values():
+            await archiver.close()
+            executor.shutdown(wait=False)
 
 
 @asynccontextmanager
@@ -138,95 +165,119 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
 
     `keys` maps `ApiAccess.key_name` to keys. Raises Fatal when a part cannot be built.
     """
-    upload = settings.upload
+    context = await asyncio.to_thread(tls_context, settings.upload.ca_file)
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    ledger = Ledger(settings.ledger.url, owner=owner, clock=time.time, sleep=asyncio.sleep)
+    held = await ledger.open()
+    if held:
+        log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
+    readers = ThreadPoolExecutor(min(_MOST_THREADS, settings.upload.concurrency), thread_name_prefix="read")
+    archivers = _Archivers()
+    try:
+        async with make_session(settings.upload.concurrency + settings.api.concurrency, context) as session:
+            yield _connected(settings, feeds, keys, ledger, session, readers, archivers)
+    finally:
+        readers.shutdown(wait=False)
+        with suppress(TimeoutError):  # a share that hangs must not keep the daemon from ending
+            async with asyncio.timeout(_CLOSING):
+                await archivers.close()
+        await ledger.close()
+
+
+def _connected(
+    settings: Settings,
+    feeds: Sequence[Feed],
+    keys: Mapping[str, FileKey],
+    ledger: Ledger,
+    session: aiohttp.ClientSession,
+    readers: ThreadPoolExecutor,
+    archivers: _Archivers,
+) -> Parts:
     by_name = {feed.name: feed for feed in feeds}
     links = _Links()
     clocks = ServerClocks(time.time, steady)
     gates = Gates(steady, random.random)
-    slots = FairSlots(upload.concurrency, lambda name: Share(by_name[name].concurrency, by_name[name].priority))
-    context = await asyncio.to_thread(tls_context, upload.ca_file)
-    ledger = Ledger(
-        settings.ledger.url, owner=f"{socket.gethostname()}:{os.getpid()}", clock=time.time, sleep=asyncio.sleep
+    for feed in feeds:
+        gates.relate(feed.name, feed.api.origin)
+    slots = FairSlots(
+        settings.upload.concurrency, lambda name: Share(by_name[name].concurrency, by_name[name].priority)
     )
-    held = await ledger.open()
-    if held:
-        log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
-    with (
-        ThreadPoolExecutor(min(_MOST_THREADS, upload.concurrency), thread_name_prefix="read") as readers,
-        ThreadPoolExecutor(1, thread_name_prefix="move") as movers,
-    ):
-        archiver = Archiver(movers)
-        async with make_session(upload.concurrency + settings.api.concurrency, context) as session:
-            limit = asyncio.Semaphore(settings.api.concurrency)
-            apis: dict[ApiAccess, ProcessMindApi] = {
-                feed.api: ProcessMindApi(
-                    session, feed.api, keys[feed.api.key_name], clocks=clocks, wall=time.time, limit=limit
-                )
-                for feed in feeds
-            }
-            for feed in feeds:
-                gates.relate(feed.name, feed.api.origin)
-            pipeline = Pipeline(
-                by_name,
-                ledger,
-                Presigner(
-                    apis.__getitem__,
-                    ledger,
-                    grant_headers,
-                    clocks=clocks,
-                    lifetime=settings.api.url_lifetime,
-                    margin=upload.refresh_margin,
-                ),
-                Uploader(
-                    session,
-                    readers,
-                    clocks=clocks,
-                    wall=time.time,
-                    stall_timeout=upload.stall_timeout,
-                    allow_http=upload.allow_http,
-                ),
-                archiver,
-                slots,
-                gates,
-                Ports(links.look, links.due, _still_there),
-                wall=time.time,
-                random=random.random,
-                steady=steady,
-            )
-            links.dispatcher = Dispatcher(
-                ledger,
-                by_name,
-                gates,
-                pipeline.deliver,
-                slots=upload.concurrency,
-                wall=time.time,
-                steady=steady,
-                ended=links.changed.set,
-            )
-            inbox = _Inbox(ledger, pipeline)
-            for feed in feeds:
-                links.intakes[feed.name] = Intake(
-                    feed,
-                    inbox,
-                    rescan=settings.watch.rescan,
-                    polling=settings.watch.polling,
-                    clock=time.time,
-                    on_queued=links.queued,
-                    on_trouble=links.trouble(feed.name),
-                    on_recovered=links.recovered(feed.name),
-                )
-            try:
-                yield Parts(
-                    by_name,
-                    ledger,
-                    pipeline,
-                    links.dispatcher,
-                    slots,
-                    gates,
-                    links.intakes,
-                    links.troubles,
-                    links.changed,
-                )
-            finally:
-                await archiver.close()
-                await ledger.close()
+    pipeline = Pipeline(
+        by_name,
+        ledger,
+        _presigner(settings, feeds, keys, ledger, session, clocks),
+        _uploader(settings, session, readers, clocks),
+        archivers,
+        slots,
+        gates,
+        Ports(links.look, links.due, _still_there),
+        wall=time.time,
+        random=random.random,
+        steady=steady,
+    )
+    dispatcher = Dispatcher(
+        ledger,
+        by_name,
+        gates,
+        pipeline.deliver,
+        slots=settings.upload.concurrency,
+        wall=time.time,
+        steady=steady,
+        ended=links.changed.set,
+    )
+    links.dispatcher = dispatcher
+    links.intakes |= _intakes(settings, feeds, _Inbox(ledger, pipeline), links)
+    return Parts(by_name, ledger, pipeline, dispatcher, slots, gates, links.intakes, links.troubles, links.changed)
+
+
+def _presigner(
+    settings: Settings,
+    feeds: Sequence[Feed],
+    keys: Mapping[str, FileKey],
+    ledger: Ledger,
+    session: aiohttp.ClientSession,
+    clocks: ServerClocks,
+) -> Presigner:
+    limit = asyncio.Semaphore(settings.api.concurrency)
+    apis = {
+        access: ProcessMindApi(session, access, keys[access.key_name], clocks=clocks, wall=time.time, limit=limit)
+        for access in {feed.api for feed in feeds}
+    }
+    return Presigner(
+        apis.__getitem__,
+        ledger,
+        grant_headers,
+        clocks=clocks,
+        lifetime=settings.api.url_lifetime,
+        margin=settings.upload.refresh_margin,
+    )
+
+
+def _uploader(
+    settings: Settings, session: aiohttp.ClientSession, readers: ThreadPoolExecutor, clocks: ServerClocks
+) -> Uploader:
+    return Uploader(
+        session,
+        readers,
+        clocks=clocks,
+        wall=time.time,
+        stall_timeout=settings.upload.stall_timeout,
+        allow_http=settings.upload.allow_http,
+        writer_of=writer_of,
+    )
+
+
+def _intakes(settings: Settings, feeds: Sequence[Feed], inbox: _Inbox, links: _Links) -> dict[str, Intake]:
+    return {
+        feed.name: Intake(
+            feed,
+            inbox,
+            rescan=settings.watch.rescan,
+            polling=settings.watch.polling,
+            clock=time.time,
+            on_queued=links.queued,
+            on_trouble=links.trouble(feed.name),
+            on_recovered=links.recovered(feed.name),
+        )
+        for feed in feeds
+    }

@@ -20,7 +20,7 @@ from typing import Self
 
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.expiry import validity
-from tablefeed.http import make_session, tls_context
+from tablefeed.http import is_plain_to_afar, make_session, tls_context
 from tablefeed.model import ApiAccess, FileVersion, Grant, Receipt
 from tablefeed.processmind import Dataset, Named, ProcessMindApi
 from tablefeed.upload import Progress, Uploader, grant_headers
@@ -51,7 +51,12 @@ class ProcessMindClient:
         base_url: str = "https://api.processmind.com",
         ca_file: Path | None = None,
     ) -> None:
-        """The key goes to `base_url` only. `ca_file` holds the authorities to trust instead of the system's."""
+        """The key goes to `base_url` only. `ca_file` holds the authorities to trust instead of the system's.
+
+        Raises ValueError for plain http to another machine.
+        """
+        if is_plain_to_afar(base_url):
+            raise ValueError(f"base_url {base_url} would send the key in the clear; use https")
         self._key = api_key
         self._access = ApiAccess(base_url, tenant_id, "the api_key argument")
         self._ca_file = ca_file
@@ -124,8 +129,11 @@ class ProcessMindClient:
     async def upload_file(
         self, path: str | os.PathLike[str], datatable_id: str, *, dataset_id: str | None = None
     ) -> Receipt:
-        """Send one file and return the proof of its delivery. The file is only read."""
-        file = Path(path)
+        """Send one file and return the proof of its delivery. The file is only read.
+
+        Raises OSError when it cannot be looked at.
+        """
+        file = await asyncio.to_thread(Path(path).resolve)
         stat = await asyncio.to_thread(file.stat)
         version = FileVersion.of("", file.name, stat)
         asked = 3600.0

@@ -15,8 +15,8 @@ from tablefeed.gates import Gates
 from tablefeed.ledger import Want
 from tablefeed.model import Entry, Feed
 
-TICK = 5.0
-"""Seconds after which the dispatcher looks at the ledger even when nothing woke it."""
+TICK = 15.0
+"""Seconds after which the dispatcher looks for due files of all feeds, whatever it was told."""
 _NEVER = 2**62
 
 
@@ -110,6 +110,7 @@ class Dispatcher:
         self._alarm = 0
         """When the ledger must be asked for due rows, in Unix milliseconds; 0: at once."""
         self._asked_until = 0
+        self._tick_at = steady() + TICK
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -121,6 +122,8 @@ class Dispatcher:
 
     def due_at(self, moment: int) -> None:
         """Tell that some row becomes due then, in Unix milliseconds."""
+        # It may be past already: the commit that made it due takes time, and the ledger may have been asked meanwhile.
+        self._asked_until = min(self._asked_until, moment - 1)
         if moment < self._alarm:
             self._alarm = moment
             self._wake.set()
@@ -168,6 +171,9 @@ class Dispatcher:
 
     async def _note_due(self) -> None:
         now = self._now()
+        if self._steady() >= self._tick_at:
+            self._tick_at = self._steady() + TICK
+            self._maybe |= dict.fromkeys(self._feeds)
         if now < self._alarm:
             return
         self._alarm = _NEVER
@@ -206,12 +212,14 @@ class Dispatcher:
         )
 
     async def _sleep(self) -> None:
-        seconds = min(TICK, max(0.0, (self._alarm - self._now()) / 1000))
-        probe = self._gates.next_probe()
-        if probe is not None and self._maybe:
+        seconds = max(0.0, min(self._tick_at - self._steady(), (self._alarm - self._now()) / 1000))
+        probe = self._gates.next_probe(self._maybe)
+        if probe is not None:
             seconds = min(seconds, max(0.0, probe - self._steady()))
+        # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with the event.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _now(self) -> int:
         return round(self._wall() * 1000)

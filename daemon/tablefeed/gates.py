@@ -4,8 +4,9 @@ A closed gate lets one probe through at a time, after a growing wait, and opens 
 costs one request a wait instead of a whole queue of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from tablefeed.retry import LONGEST_ASKED, backoff
 
@@ -61,6 +62,13 @@ class Gate:
         return was_closed
 
 
+class Place(Enum):
+    """Where a feed can be blocked."""
+
+    DELIVERY = "delivery"
+    ARCHIVE = "archive"
+
+
 FEED_THRESHOLD = 1
 HOST_THRESHOLD = 3
 
@@ -72,7 +80,7 @@ class Gates:
         """`random` gives [0, 1), for the jitter of the probes."""
         self._clock = clock
         self._random = random
-        self._feeds: dict[str, Gate] = {}
+        self._feeds: dict[tuple[str, Place], Gate] = {}
         self._hosts: dict[str, Gate] = {}
         self._hosts_of: dict[str, set[str]] = {}
 
@@ -97,9 +105,9 @@ class Gates:
         for gate in self._of(feed):
             gate.probing = False
 
-    def feed_failed(self, feed: str, reason: str) -> bool:
-        """Close the feed's gate; returns whether it was open."""
-        gate = self._feeds.setdefault(feed, Gate(FEED_THRESHOLD))
+    def feed_failed(self, feed: str, place: Place, reason: str) -> bool:
+        """Close the feed's gate at a place; returns whether it was open."""
+        gate = self._feeds.setdefault((feed, place), Gate(FEED_THRESHOLD))
         return gate.failed(self._clock(), reason, self._wait)
 
     def host_failed(self, origin: str, reason: str, asked: float | None) -> bool:
@@ -116,19 +124,26 @@ class Gates:
         gate = self._hosts.get(origin)
         return gate is not None and gate.succeeded()
 
-    def feed_succeeded(self, feed: str) -> bool:
-        """Open a feed's gate; returns whether it was closed."""
-        gate = self._feeds.get(feed)
+    def feed_succeeded(self, feed: str, place: Place) -> bool:
+        """Open a feed's gate at a place; returns whether it was closed."""
+        gate = self._feeds.get((feed, place))
         return gate is not None and gate.succeeded()
 
-    def next_probe(self) -> float | None:
-        """When the next closed gate lets a probe through, on this object's clock."""
-        gates = (*self._feeds.values(), *self._hosts.values())
-        return min((gate.opens_at for gate in gates if gate.closed and not gate.probing), default=None)
+    def next_probe(self, feeds: Iterable[str]) -> float | None:
+        """When the first of these feeds may send a probe, on this object's clock; None: no wait helps.
+
+        A feed waits for the last of its closed gates, and for a probe that is under way.
+        """
+        moments = []
+        for feed in feeds:
+            closed = [gate for gate in self._of(feed) if gate.closed]
+            if closed and not any(gate.probing for gate in closed):
+                moments.append(max(gate.opens_at for gate in closed))
+        return min(moments, default=None)
 
     def paused(self) -> dict[str, str]:
         """The closed gates of feeds, with the reason of each."""
-        return {feed: gate.reason for feed, gate in self._feeds.items() if gate.closed}
+        return {feed: gate.reason for (feed, _), gate in self._feeds.items() if gate.closed}
 
     def failing_hosts(self) -> dict[str, str]:
         """The closed gates of servers, with the reason of each."""
@@ -139,4 +154,5 @@ class Gates:
 
     def _of(self, feed: str) -> list[Gate]:
         hosts = [self._hosts[origin] for origin in self._hosts_of.get(feed, ()) if origin in self._hosts]
-        return hosts + ([self._feeds[feed]] if feed in self._feeds else [])
+        own = [self._feeds[feed, place] for place in Place if (feed, place) in self._feeds]
+        return hosts + own

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -42,13 +44,32 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 def make_session(connections: int, context: ssl.SSLContext) -> aiohttp.ClientSession:
     """A session for up to `connections` requests at a time. Retries, redirects and cookies are not its business."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(_note_headers_sent)
     return aiohttp.ClientSession(
+        trace_configs=[tracing],
         connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections, ssl=context, ttl_dns_cache=60),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT),
         headers={"User-Agent": USER_AGENT},
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=True,
     )
+
+
+async def _note_headers_sent(
+    session: aiohttp.ClientSession, context: SimpleNamespace, sent: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    """Set the event that came as `trace_request_ctx`, if there is one."""
+    if isinstance(context.trace_request_ctx, asyncio.Event):
+        context.trace_request_ctx.set()
+
+
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, cut off soon after `limit` bytes."""
+    body = bytearray()
+    while len(body) <= limit and (chunk := await response.content.read(limit)):
+        body += chunk
+    return bytes(body)
 
 
 def parse_url(text: str) -> URL:
@@ -86,6 +107,12 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def is_plain_to_afar(url: str) -> bool:
+    """Whether a URL is plain http to another machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname)
+
+
 def proxy_for(url: URL) -> str | None:
     """The proxy that the environment names for a URL (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
 
@@ -108,13 +135,15 @@ def translated(origin: str) -> Iterator[None]:
     """Turn what aiohttp and the socket raise into Unreachable or BadAnswer, with the cause in a few safe words."""
     try:
         yield
+    except aiohttp.ClientHttpProxyError as error:
+        raise Unreachable(origin, f"the proxy answered {error.status}") from None
     except (
         aiohttp.ClientPayloadError,
         aiohttp.ClientResponseError,
         aiohttp.http.HttpProcessingError,
     ) as error:
         raise BadAnswer(origin, f"broken HTTP ({type(error).__name__})") from None
-    except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+    except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError, UnicodeError) as error:
         raise Unreachable(origin, _cause(error)) from None
 
 
@@ -129,10 +158,12 @@ def _cause(error: BaseException) -> str:
             return _cause(error.os_error)
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection before it answered"
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy answered {error.status}"
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return "it did not answer in time"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or 'unknown reason'})"
+        case UnicodeError():
+            return "its name is not one that a host can have"
         case socket.gaierror():
             return "its name is not known (DNS)"
         case OSError():

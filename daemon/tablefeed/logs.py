@@ -99,7 +99,9 @@ def _configure_libraries(processors: list[Processor], output: "_Output", level: 
             root.removeHandler(handler)
     root.addHandler(_LibraryHandler(formatter, output))
     root.setLevel(level)
-    logging.getLogger("sqlalchemy").setLevel(level)  # it sets its own to WARNING on import, unless there is one
+    # Below that it shows what it writes and reads, grants included, with long values cut in their middle, where no
+    # pattern finds the rest of a signature.
+    logging.getLogger("sqlalchemy").setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)
 
 

@@ -9,20 +9,12 @@ from typing import assert_never
 import structlog
 
 from tablefeed.archive import Archiver
-from tablefeed.errors import (
-    DeliveryError,
-    DiskTrouble,
-    FeedBlocked,
-    FileRefused,
-    GrantExpired,
-    SourceChanged,
-    Transient,
-)
-from tablefeed.gates import Gates
+from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
+from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Closing, Failure, Ledger
 from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
 from tablefeed.presign import Presigner
-from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, decide
+from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
 from tablefeed.slots import Draining, FairSlots
 from tablefeed.upload import Progress, Uploader
 
@@ -41,7 +33,7 @@ class Ports:
     due: Callable[[int], None]
     """A row becomes due at this time, in Unix milliseconds."""
     still_there: Callable[[Feed, FileVersion], Awaitable[bool]]
-    """Whether the path still holds this version."""
+    """Whether the path still holds this version. Raises DiskTrouble where that cannot be told."""
 
 
 class Pipeline:
@@ -53,7 +45,7 @@ class Pipeline:
         ledger: Ledger,
         presigner: Presigner,
         uploader: Uploader,
-        archiver: Archiver,
+        archivers: Callable[[str], Archiver],
         slots: FairSlots,
         gates: Gates,
         ports: Ports,
@@ -62,13 +54,15 @@ class Pipeline:
         random: Callable[[], float],
         steady: Callable[[], float],
     ) -> None:
-        """`wall` gives Unix seconds, `random` [0, 1), `steady` seconds that only grow."""
+        """`archivers` gives a feed's own, so that a share that hangs holds up its feed alone.
+
+        `wall` gives Unix seconds, `random` [0, 1), `steady` seconds that only grow."""
         self._steady = steady
         self._feeds = feeds
         self._ledger = ledger
         self._presigner = presigner
         self._uploader = uploader
-        self._archiver = archiver
+        self._archivers = archivers
         self._slots = slots
         self._gates = gates
         self._ports = ports
@@ -98,20 +92,26 @@ class Pipeline:
             await self._fail(feed, entry, error)
 
     async def _send(self, feed: Feed, entry: Entry) -> Receipt:
-        grants = 0
+        tries = 0
         while True:
+            tries += 1
             try:
-                entry = await self._presigner.with_grant(feed, entry)
+                entry = await self._granted(feed, entry)
                 async with self._slots.slot(feed.name):
                     # The grant may have grown old while this file waited for its slot.
-                    entry = await self._presigner.with_grant(feed, entry)
-                    grants += 1
+                    entry = await self._granted(feed, entry)
                     return await self._put(feed, entry)
             except GrantExpired as error:
-                if not isinstance(self._decide(feed, entry, error, max(grants, 1)), Regrant):
+                if not isinstance(self._decide(feed, entry, error, tries), Regrant):
                     raise
                 log.info("grant_refreshed", feed=feed.name, path=entry.version.path, reason=str(error))
                 entry = replace(entry, grant=None)
+
+    async def _granted(self, feed: Feed, entry: Entry) -> Entry:
+        granted = await self._presigner.with_grant(feed, entry)
+        if granted.grant is not entry.grant:
+            self._note_reachable(feed.api.origin)
+        return granted
 
     async def _put(self, feed: Feed, entry: Entry) -> Receipt:
         if entry.grant is None:
@@ -127,12 +127,14 @@ class Pipeline:
     async def _archive(self, feed: Feed, entry: Entry) -> None:
         if entry.receipt is None:
             raise AssertionError("only what has a receipt is archived")
-        moved = await self._archiver.move_delivered(
+        moved = await self._archivers(feed.name).move_delivered(
             feed, entry.id, entry.version, entry.receipt.finished_at, entry.receipt.md5
         )
         await asyncio.shield(self._ledger.archived(Closing(entry.id, moved.destination, moved.left_in_place)))
         self.progressed_at = self._steady()
         log.info("file_archived", feed=feed.name, path=entry.version.path, destination=moved.destination)
+        if self._gates.feed_succeeded(feed.name, Place.ARCHIVE):
+            log.info("feed_resumed", feed=feed.name, place=Place.ARCHIVE.value)
         if moved.stranger:
             self._ports.look(feed.name, entry.version.path)
 
@@ -152,11 +154,13 @@ class Pipeline:
             attempts=entry.attempts + 1,
         )
         self._gates.relate(feed, receipt.origin)
-        if self._gates.feed_succeeded(feed):
-            log.info("feed_resumed", feed=feed)
-        for origin in (receipt.origin, self._feeds[feed].api.origin):
-            if self._gates.host_succeeded(origin):
-                log.info("host_reachable_again", origin=origin)
+        if self._gates.feed_succeeded(feed, Place.DELIVERY):
+            log.info("feed_resumed", feed=feed, place=Place.DELIVERY.value)
+        self._note_reachable(receipt.origin)
+
+    def _note_reachable(self, origin: str) -> None:
+        if self._gates.host_succeeded(origin):
+            log.info("host_reachable_again", origin=origin)
 
     def _decide(
         self, feed: Feed, entry: Entry, error: DeliveryError, grants: int
@@ -179,7 +183,8 @@ class Pipeline:
                 self._warn("file_delayed", entry, error, wait=decision.delay)
                 await self._put_back(entry, error, decision.delay, keep_grant=decision.keep_grant)
             case Pause():
-                self._note_pause(feed, decision.error)
+                place = Place.ARCHIVE if entry.state is State.UPLOADED else Place.DELIVERY
+                self._note_pause(feed, place, decision.error)
                 keep_grant = not decision.error.maybe_file
                 await self._put_back(entry, decision.error, decision.delay, keep_grant=keep_grant)
             case LookAgain():
@@ -211,11 +216,12 @@ class Pipeline:
                     effect="its files wait and are retried",
                 )
 
-    def _note_pause(self, feed: Feed, error: FeedBlocked) -> None:
-        report = log.error if self._gates.feed_failed(feed.name, str(error)) else log.debug
+    def _note_pause(self, feed: Feed, place: Place, error: FeedBlocked) -> None:
+        report = log.error if self._gates.feed_failed(feed.name, place, str(error)) else log.debug
         report(
             "feed_paused",
             feed=feed.name,
+            place=place.value,
             reason=error.reason,
             remedy=error.remedy,
             effect="its files stay and wait",
@@ -233,7 +239,12 @@ class Pipeline:
 
     async def _look_again(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
         log.info("file_changed", feed=feed.name, path=entry.version.path, reason=str(error))
-        if await self._ports.still_there(feed, entry.version):
+        try:
+            unchanged = await self._ports.still_there(feed, entry.version)
+        except DiskTrouble as trouble:
+            await self._put_back(entry, trouble, backoff(entry.attempts + 1, self._random), keep_grant=True)
+            return
+        if unchanged:
             # The very version still, perhaps opened for writing or touched: the same object is overwritten.
             delay = min(LONGEST_LOOK, feed.settle + 2.0 ** min(entry.attempts, 10))
             await self._put_back(entry, error, delay, keep_grant=True)
@@ -250,19 +261,18 @@ class Pipeline:
         """Try once more to move rejected files that could not be moved when they were refused."""
         for feed in self._feeds.values():
             for entry, reason in await self._ledger.rejected_in_place(feed.name, limit=1000):
-                error = FileRefused(entry.version.path, reason, "See the reason")
+                error = FileRefused(entry.version.path, reason, "Mend that, then drop the file again")
                 await self._set_aside(feed, entry.id, entry.version, error)
 
     async def _set_aside(self, feed: Feed, entry_id: int, version: FileVersion, error: FileRefused) -> None:
         self.rejected.append((feed.name, version.path, f"{error.reason}. {error.remedy}"))
         names = {"feed": feed.name, "path": version.path, "reason": error.reason, "remedy": error.remedy}
         try:
-            moved = await self._archiver.set_aside(feed, entry_id, version, error, round(self._wall() * 1000))
+            moved = await self._archivers(feed.name).set_aside(
+                feed, entry_id, version, error, round(self._wall() * 1000)
+            )
         except (DiskTrouble, FeedBlocked) as trouble:
             log.error("file_rejected", **names, left_in_place=True, trouble=str(trouble))
-            return
-        except SourceChanged:
-            self._ports.look(feed.name, version.path)
             return
         await self._ledger.set_aside(Closing(entry_id, moved.destination, moved.left_in_place))
         log.error("file_rejected", **names, destination=moved.destination)

@@ -16,7 +16,7 @@ from yarl import URL
 from tablefeed.answers import Answer, api_error, retry_after, safe
 from tablefeed.clock import ServerClocks
 from tablefeed.errors import BadAnswer, DeliveryError, FeedBlocked
-from tablefeed.http import proxy_for, translated
+from tablefeed.http import proxy_for, read_body, translated
 from tablefeed.model import ApiAccess
 
 _LARGEST_ANSWER = 8 * 2**20
@@ -160,14 +160,14 @@ class ProcessMindApi:
                     proxy=proxy_for(url),
                 ) as response:
                     self._clocks.observe(self.origin, response.headers.get("Date"))
-                    body = await _read(response)
+                    body = await read_body(response, _LARGEST_ANSWER)
         return response.status, self._decoded(what, response, body, key)
 
     def _decoded(self, what: str, response: aiohttp.ClientResponse, body: bytes, key: str) -> Any:
         text = body[:_LARGEST_ANSWER].decode(errors="replace")
         try:
             data = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         if 200 <= response.status < 300:
             if data is None:
@@ -193,17 +193,9 @@ class ProcessMindApi:
         return value
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, cut off where no answer of this API reaches."""
-    body = bytearray()
-    while len(body) <= _LARGEST_ANSWER and (chunk := await response.content.read(_LARGEST_ANSWER)):
-        body += chunk
-    return bytes(body)
-
-
 def _named(data: Mapping[str, Any], fallback_id: str = "") -> Named:
     name = data.get("displayName") or data.get("name") or ""
-    return Named(str(data.get("id") or fallback_id), str(name), data)
+    return Named(safe(str(data.get("id") or fallback_id)), safe(str(name)), data)
 
 
 def _dataset(data: Mapping[str, Any]) -> Dataset:

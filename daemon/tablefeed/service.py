@@ -25,6 +25,7 @@ PATIENCE = 30.0
 """Seconds that `--once` waits for a file to become whole, and for a delivery to succeed, before it leaves the rest."""
 HOUSEKEEPING = 3_600.0
 _PURGE_BATCH = 1_000
+_LEDGER_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,6 @@ class Service:
                 await _first(intake.first_scan.wait(), parts.changed.wait())
         self._notifier.ready()
         log.info("ready", feeds=len(parts.feeds), troubles=len(parts.troubles))
-        await parts.pipeline.set_aside_leftovers()
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval
@@ -139,8 +139,7 @@ class Service:
                     await self._drained(parts, dispatching)
             left = [
                 (entry.version.feed, entry.version.path, reason or "it was not its turn yet")
-                for entry, reason in await parts.ledger.open_entries(limit=1000)
-                if entry.version.feed in parts.feeds
+                for entry, reason in await parts.ledger.open_entries([*parts.feeds], limit=1000)
             ]
             return Left((*waiting, *left, *parts.pipeline.rejected), dict(parts.troubles))
 
@@ -150,7 +149,8 @@ async def _once(parts: Parts) -> tuple[tuple[str, str, str], ...]:
     await parts.pipeline.set_aside_leftovers()
     while True:
         waiting = await _settled(parts)
-        while not await _exhausted(parts):
+        began = steady()
+        while not await _exhausted(parts, began):
             parts.changed.clear()
             await _first(parts.changed.wait(), asyncio.sleep(1.0))
         if not any(intake.has_hints for intake in parts.intakes.values()):
@@ -168,18 +168,20 @@ async def _settled(parts: Parts) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-async def _exhausted(parts: Parts) -> bool:
+async def _exhausted(parts: Parts, began: float) -> bool:
+    """Whether nothing is left to do, or what is left has not moved for long enough, counted from `began` on."""
     if parts.dispatcher.in_flight:
         return False
     waiting = {feed for feed, _ in await parts.ledger.counts() if feed in parts.feeds}
     if waiting <= set(parts.gates.paused()):
         return True
-    return steady() - parts.pipeline.progressed_at > PATIENCE
+    return steady() - max(began, parts.pipeline.progressed_at) > PATIENCE
 
 
 async def _housekeeping(parts: Parts, history_keep: float) -> None:
-    """Forget closed rows once they are old enough."""
+    """Forget closed rows once they are old enough, and try again to move refused files that could not be moved."""
     while True:
+        await parts.pipeline.set_aside_leftovers()
         before = round((time.time() - history_keep) * 1000)
         full = await parts.ledger.purge(before, _PURGE_BATCH) == _PURGE_BATCH
         await asyncio.sleep(0 if full else HOUSEKEEPING)
@@ -233,5 +235,9 @@ class _Health:
 
     async def problems(self) -> list[str]:
         """Why the daemon cannot deliver everything now; empty when it can."""
-        await self._parts.ledger.next_due(0)
+        try:
+            async with asyncio.timeout(_LEDGER_PATIENCE):
+                await self._parts.ledger.next_due(0)
+        except TimeoutError:
+            return ["the ledger does not answer; is its disk full?"]
         return [f"{feed}: {reason}" for feed, reason in self._parts.troubles.items()]

@@ -217,3 +217,46 @@ async def test_one_file_that_the_store_refuses_is_set_aside_while_the_others_arr
             assert await daemon.end() == 0
     assert "03.csv" in contents(orders / "failed")
     assert "InvalidArgument" in contents(orders / "failed")["03.csv.error.json"].decode()
+
+
+async def test_urls_that_come_too_old_cost_few_calls(tmp_path: Path) -> None:
+    """An API whose URLs have expired before they arrive is asked a few times, then with pauses."""
+    calls = 0
+
+    async def stale(request: web.Request) -> web.StreamResponse:
+        nonlocal calls
+        calls += 1
+        return web.json_response({"PreSignedUploadUrl": f"http://{request.host}/o?Expires={round(time.time()) - 60}"})
+
+    async with serving(stale) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_delayed", 3)
+            assert await daemon.end() == 0
+    assert calls <= 12
+    assert site.dropped("orders") == {"00.csv"}
+
+
+async def test_a_share_that_is_away_for_a_while_keeps_its_grants(tmp_path: Path) -> None:
+    """The reply was lost and the directory went away: once it is back, the same object is written again."""
+    orders = tmp_path / "drop" / "orders"
+
+    async def lose_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        answer = server.take(request, body)
+        if len(server.puts) == 1 and request.transport is not None:
+            orders.rename(tmp_path / "away")
+            request.transport.abort()
+        return answer
+
+    server = Server(lose_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_changed")
+            (tmp_path / "away").rename(orders)
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert set(server.puts) == {"/object/1"}
+    assert server.grants == 1

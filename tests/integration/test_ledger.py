@@ -419,3 +419,34 @@ asyncio.run(main())
     with sqlite3.connect(tmp_path / "ledger.db") as raw:
         assert raw.execute("select path, state from files").fetchall() == [("a.csv", "queued")]
         assert raw.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """One clear line, not a bare OSError."""
+    (tmp_path / "ledger.db.lock").mkdir()
+    with pytest.raises(LedgerUnusable, match=r"ledger\.db\.lock"):
+        async with opened(tmp_path / "ledger.db"):
+            pass
+
+
+async def test_a_question_outlasts_trouble_with_the_disk(tmp_path: Path) -> None:
+    """A read that fails for a moment is asked again, as a transition is."""
+    async with opened(tmp_path / "ledger.db") as ledger:
+        failures = 3
+
+        def fails_at_first(conn: sa.Connection) -> str:
+            nonlocal failures
+            failures -= 1
+            if failures:
+                raise sa.exc.OperationalError("select", None, sqlite3.OperationalError("disk I/O error"))
+            return "answer"
+
+        ledger._sleep = lambda seconds: asyncio.sleep(0)
+        assert await ledger._ask(fails_at_first) == "answer"
+
+
+async def test_open_rows_of_other_feeds_hide_none_of_those_asked_for(ledger: Ledger) -> None:
+    """A removed feed may have left any number of them."""
+    await ledger.enqueue([version(f"{n}.csv", feed="removed", inode=n) for n in range(20)])
+    await ledger.enqueue([version("a.csv")])
+    assert [entry.version.path for entry, _ in await ledger.open_entries(["orders"], 5)] == ["a.csv"]

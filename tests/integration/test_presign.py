@@ -98,7 +98,7 @@ async def test_a_grant_is_replaced_before_it_expires(ledger: Ledger, entry: Entr
 async def test_a_grant_is_durable_before_it_is_used(ledger: Ledger, entry: Entry, clock: Clock) -> None:
     """A daemon that dies during the upload finds it in the ledger."""
     got = await presigner(Api(clock), ledger, clock).with_grant(FEED, entry)
-    [(kept, _)] = await ledger.open_entries(10)
+    [(kept, _)] = await ledger.open_entries(["orders"], 10)
     assert kept.grant == got.grant
 
 

@@ -127,6 +127,7 @@ async def test_the_call_carries_what_the_guide_says(tmp_path: Path) -> None:
         (lambda: web.json_response({"other": 1}), BadAnswer),
         (lambda: web.json_response({"PreSignedUploadUrl": 7}), BadAnswer),
         (lambda: web.json_response([1, 2]), BadAnswer),
+        (lambda: web.Response(text="[" * 200_000, content_type="application/json"), BadAnswer),
         (lambda: web.Response(status=302, headers={"Location": "https://elsewhere.example/"}), BadAnswer),
         (lambda: web.Response(status=429, headers={"Retry-After": "17"}), Busy),
         (lambda: web.Response(status=503, text="<html>down</html>"), Busy),
@@ -227,3 +228,20 @@ async def test_the_library_gives_urls_and_names(sandbox: RunningSandbox) -> None
         assert (await processmind.get_organization()).display_name
         assert [table.id for table in (await processmind.get_dataset("dataset-1")).datatables]
         assert len(json.dumps([dict(d.raw) for d in await processmind.get_datasets()])) > 10
+
+
+def test_the_library_sends_no_key_in_the_clear() -> None:
+    """Plain http goes to this machine only."""
+    with pytest.raises(ValueError, match="https"):
+        ProcessMindClient(KEY, "tenant-123", base_url="http://api.example")
+
+
+async def test_a_file_behind_a_link_is_uploaded_under_its_own_name(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    """A library's caller names what it means; links are followed."""
+    (tmp_path / "orders.csv").write_bytes(b"content")
+    (tmp_path / "latest.csv").symlink_to(tmp_path / "orders.csv")
+    async with ProcessMindClient(KEY, "tenant-123", base_url=sandbox.base_url) as processmind:
+        receipt = await processmind.upload_file(tmp_path / "latest.csv", "table-456")
+    assert receipt.verified
+    [stored] = [path for path in sandbox.objects.rglob("*") if path.is_file()]
+    assert stored.name.endswith("orders.csv")

@@ -14,6 +14,7 @@ from tablefeed.errors import (
     BadAnswer,
     Busy,
     Damaged,
+    DiskTrouble,
     Fatal,
     FeedBlocked,
     FileRefused,
@@ -504,3 +505,112 @@ async def test_uploads_go_through_the_proxy_of_the_environment(tmp_path: Path, m
         finally:
             _proxy.cache_clear()
     assert sink.targets == ["http://store.invalid" + SIGNED]
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_whole(tmp_path: Path) -> None:
+    """The code may stand in the second packet, and so may the page that is no success."""
+    version = a_file(tmp_path / "a.csv")
+
+    async def pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1000)
+        first, second = b"<?xml version='1.0'?>", b"<Error><Code>RequestTimeout</Code></Error>"
+        length = len(first) + len(second)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % length + first)
+        await writer.drain()
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, later.set)
+        await later.wait()
+        writer.write(second)
+
+    async with listening(pieces) as origin, uploading() as uploader:
+        with pytest.raises(Busy, match="RequestTimeout"):
+            await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
+
+
+async def test_a_slow_connection_does_not_count_as_a_host_that_never_says_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for the interim answer begins when the headers are out."""
+    monkeypatch.setattr(put, "CONTINUE_TIMEOUT", 0.3)
+    version = a_file(tmp_path / "a.csv", BIG)
+    sink = Sink()
+    async with serving(sink) as origin, uploading() as uploader:
+        connect = uploader._session.connector.connect  # type: ignore[union-attr]
+
+        async def slowly(*arguments: object, **options: object) -> object:
+            later = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.6, later.set)
+            await later.wait()
+            return await connect(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(uploader._session.connector, "connect", slowly)
+        await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
+    assert ["Expect" in headers for headers in sink.headers] == [True]
+
+
+async def test_a_cancelled_upload_leaves_no_file_open(tmp_path: Path) -> None:
+    """At whatever point it is cut off."""
+    version = a_file(tmp_path / "a.csv", BIG)
+    sink = Sink()
+    async with serving(sink) as origin, uploading() as uploader:
+        for turns in range(0, 60, 3):
+            task = asyncio.create_task(uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait((task,))
+    async with asyncio.timeout(10):
+        while str(tmp_path / "a.csv") in open_files():
+            await asyncio.sleep(0)
+
+
+def open_files() -> list[str]:
+    """What this process has open."""
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return [os.readlink(link) for link in links if os.path.lexists(link)]
+
+
+async def test_a_directory_that_may_no_longer_be_read_blocks_its_feed_and_refuses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are as good as ever once the permission is back."""
+    version = a_file(tmp_path / "a.csv")
+
+    def denied(*arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tablefeed.upload.source.os.open", denied)
+    async with uploading() as uploader:
+        with pytest.raises(DiskTrouble, match="may not be read"):
+            await uploader.upload(tmp_path, version, grant_for("https://127.0.0.1:1/k"), Progress(0))
+        monkeypatch.setattr("tablefeed.upload.source.os.access", lambda *_, **__: False)
+        with pytest.raises(FeedBlocked, match="directory"):
+            await uploader.upload(tmp_path, version, grant_for("https://127.0.0.1:1/k"), Progress(0))
+
+
+async def test_a_proxy_that_refuses_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """407 is the proxy's word, not broken HTTP."""
+    version = a_file(tmp_path / "a.csv")
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    async with listening(refuse) as proxy, uploading() as uploader:
+        monkeypatch.setenv("https_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        _proxy.cache_clear()
+        try:
+            with pytest.raises(Unreachable, match="proxy answered 407"):
+                await uploader.upload(tmp_path, version, grant_for("https://store.invalid" + SIGNED), Progress(0))
+        finally:
+            _proxy.cache_clear()
+
+
+async def test_tls_to_a_server_without_it_is_told_as_such(tmp_path: Path) -> None:
+    """Not as a missing permission."""
+    version = a_file(tmp_path / "a.csv")
+    async with serving(Sink()) as origin, uploading() as uploader:
+        with pytest.raises(Unreachable, match="TLS failed"):
+            await uploader.upload(tmp_path, version, grant_for(origin.replace("http:", "https:") + SIGNED), Progress(0))

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.http import make_session, tls_context
+from tablefeed.lease import writer_of
 from tablefeed.model import FileVersion, Grant
 from tablefeed.upload import Uploader
 
@@ -83,6 +84,7 @@ async def uploading(*, stall_timeout: float = 20.0, ca_file: Path | None = None)
                 clocks=ServerClocks(time.time, steady),
                 wall=time.time,
                 stall_timeout=stall_timeout,
+                writer_of=writer_of,
             )
 
 

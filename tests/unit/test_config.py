@@ -140,7 +140,6 @@ def test_settings_cannot_be_changed(site: Site) -> None:
         ("ledger", "url", "sqlite://", "four slashes"),
         ("ledger", "url", "/var/lib/ledger.db", "four slashes"),
         ("http", "listen", "8787", 'must have the form "127.0.0.1:8787"'),
-        ("http", "listen", ":8787", "must have the form"),
         ("http", "listen", "localhost:65536", "must have the form"),
         ("http", "listen", "::1:8787", "must have the form"),
         ("log", "format", "jsn", 'must be one of "auto", "json", "console": did you mean "json"?'),

@@ -1,15 +1,17 @@
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledgers import Clock, version
-from tablefeed.dispatch import Demand, Dispatcher, plan
-from tablefeed.gates import Gates
+from tablefeed.dispatch import TICK, Demand, Dispatcher, plan
+from tablefeed.errors import LedgerUnusable
+from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Want
 from tablefeed.model import ApiAccess, Entry, Feed, State
 
@@ -61,6 +63,11 @@ def test_a_higher_priority_gets_the_room_and_the_lower_one_file() -> None:
     assert wants == {"high": 10, "low": 1}
 
 
+@pytest.fixture
+def bench_clock() -> Clock:
+    return Clock()
+
+
 class Queue:
     """A queue in memory with the ledger's contract."""
 
@@ -99,9 +106,18 @@ class Bench:
         self.clock = clock or Clock()
         self.started: list[str] = []
         self.let_go = asyncio.Event()
+        self.error: Exception | None = None
         self.most = 0
         feeds = {name: Feed(name, Path("/d"), "t", ACCESS) for name in names}
         self.gates = Gates(self.clock, lambda: 0.5)
+        self.asked_gates = 0
+        next_probe = self.gates.next_probe
+
+        def counted(feeds: Iterable[str]) -> float | None:
+            self.asked_gates += 1
+            return next_probe(feeds)
+
+        self.gates.next_probe = counted  # type: ignore[method-assign]
         self.dispatcher = Dispatcher(
             queue, feeds, self.gates, self._work, slots=slots, wall=self.clock, steady=self.clock
         )
@@ -109,7 +125,14 @@ class Bench:
     async def _work(self, entry: Entry) -> None:
         self.started.append(entry.version.feed)
         self.most = max(self.most, self.dispatcher.in_flight)
+        if self.error:
+            raise self.error
         await self.let_go.wait()
+
+    @property
+    def turns(self) -> int:
+        """How often the gates were asked when to wake."""
+        return self.asked_gates
 
     async def until(self, count: int) -> None:
         while len(self.started) < count:
@@ -158,7 +181,7 @@ async def test_a_feed_that_wakes_late_starts_although_a_backlog_fills_the_room()
 async def test_a_paused_feed_starts_one_probe_and_the_others_go_on() -> None:
     """One bad thing stops only itself."""
     bench = Bench(Queue(bad=100, good=3), "bad", "good")
-    bench.gates.feed_failed("bad", "key refused")
+    bench.gates.feed_failed("bad", Place.DELIVERY, "key refused")
     bench.clock.now += 60
     running = asyncio.create_task(bench.dispatcher.run())
     await bench.until(4)
@@ -193,3 +216,62 @@ async def test_stop_waits_for_what_is_in_flight() -> None:
     bench.let_go.set()
     await running
     assert len(bench.started) == 10
+
+
+async def test_a_retry_that_was_told_after_its_time_is_found(bench_clock: Clock) -> None:
+    """The commit that makes a row due may end after the ledger was asked about that moment."""
+    queue = Queue()
+    bench = Bench(queue, "a", clock=bench_clock)
+    running = asyncio.create_task(bench.dispatcher.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    bench_clock.now += 1
+    bench.dispatcher.due_at(bench_clock.ms)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    queue.later = [(bench_clock.ms - 500, "a")]
+    bench.dispatcher.due_at(bench_clock.ms - 500)
+    await bench.until(1)
+    await bench.stop(running)
+
+
+async def test_the_tick_finds_what_nobody_told_of(bench_clock: Clock) -> None:
+    """A lost wake-up costs a tick and no file."""
+    queue = Queue()
+    bench = Bench(queue, "a", clock=bench_clock)
+    running = asyncio.create_task(bench.dispatcher.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    queue.waiting["a"] = 1
+    bench_clock.now += TICK + 1
+    bench.dispatcher.due_at(bench_clock.ms + 10_000)
+    await bench.until(1)
+    await bench.stop(running)
+
+
+async def test_an_error_in_a_worker_ends_the_dispatcher_at_once() -> None:
+    """A daemon that can no longer deliver must not look alive."""
+    bench = Bench(Queue(a=3), "a")
+    bench.error = LedgerUnusable("the ledger is damaged", "Move it aside")
+    async with asyncio.timeout(5):
+        with pytest.raises(ExceptionGroup):
+            await bench.dispatcher.run()
+
+
+async def test_two_shut_gates_do_not_keep_the_dispatcher_awake(bench_clock: Clock) -> None:
+    """While an API could be probed and a store could not, it sleeps instead of turning round."""
+    bench = Bench(Queue(a=3), "a", clock=bench_clock)
+    bench.gates.relate("a", "https://api")
+    bench.gates.relate("a", "https://store")
+    for origin, asked in (("https://api", None), ("https://store", 3000.0)):
+        for _ in range(3):
+            bench.gates.host_failed(origin, "503", asked)
+    bench_clock.now += 100
+    running = asyncio.create_task(bench.dispatcher.run())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    asked_before = bench.turns
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert bench.turns == asked_before
+    await bench.stop(running)

@@ -1,4 +1,4 @@
-from tablefeed.gates import Gates
+from tablefeed.gates import Gates, Place
 
 
 class Clock:
@@ -18,7 +18,7 @@ def test_a_blocked_feed_lets_one_probe_through_after_its_wait() -> None:
     """A paused feed costs one file a wait, not its whole queue."""
     g, clock = gates()
     assert g.allowance("a") is None
-    assert g.feed_failed("a", "key refused")
+    assert g.feed_failed("a", Place.DELIVERY, "key refused")
     assert g.allowance("a") == 0
     clock.now += 1
     assert g.allowance("a") == 1
@@ -31,7 +31,7 @@ def test_a_paused_feed_is_loud_once_and_waits_longer_each_time() -> None:
     g, clock = gates()
     waits = []
     for n in range(5):
-        assert g.feed_failed("a", "key refused") == (n == 0)
+        assert g.feed_failed("a", Place.DELIVERY, "key refused") == (n == 0)
         wait = 0.0
         while g.allowance("a") == 0:
             clock.now += 0.25
@@ -44,10 +44,10 @@ def test_a_paused_feed_is_loud_once_and_waits_longer_each_time() -> None:
 def test_a_success_opens_the_gate() -> None:
     """A feed that works again is not held back."""
     g, _ = gates()
-    g.feed_failed("a", "key refused")
-    assert g.feed_succeeded("a")
+    g.feed_failed("a", Place.DELIVERY, "key refused")
+    assert g.feed_succeeded("a", Place.DELIVERY)
     assert g.allowance("a") is None
-    assert not g.feed_succeeded("a")
+    assert not g.feed_succeeded("a", Place.DELIVERY)
 
 
 def test_a_server_is_closed_off_after_three_failures_in_a_row_for_every_feed_that_uses_it() -> None:
@@ -103,7 +103,7 @@ def test_retry_after_holds_the_next_probe_back() -> None:
 def test_a_probe_that_ends_without_a_verdict_makes_room_for_the_next() -> None:
     """A probing file that vanished must not keep the gate closed for ever."""
     g, clock = gates()
-    g.feed_failed("a", "key refused")
+    g.feed_failed("a", Place.DELIVERY, "key refused")
     clock.now += 10
     g.probe("a")
     g.ended("a")
@@ -113,6 +113,31 @@ def test_a_probe_that_ends_without_a_verdict_makes_room_for_the_next() -> None:
 def test_the_next_probe_time_is_known() -> None:
     """The dispatcher can sleep until then."""
     g, clock = gates()
-    assert g.next_probe() is None
-    g.feed_failed("a", "x")
-    assert g.next_probe() == clock.now + 0.5
+    assert g.next_probe(["a"]) is None
+    g.feed_failed("a", Place.DELIVERY, "x")
+    assert g.next_probe(["a"]) == clock.now + 0.5
+    assert g.next_probe(["b"]) is None
+
+
+def test_a_feed_waits_for_the_last_of_its_gates() -> None:
+    """A gate that could let a probe through does not keep the dispatcher awake while another one is shut."""
+    g, clock = gates()
+    g.feed_failed("a", Place.DELIVERY, "x")
+    clock.now += 10
+    g.relate("a", "https://s")
+    for _ in range(3):
+        g.host_failed("https://s", "429", 60.0)
+    assert g.next_probe(["a"]) == clock.now + 60
+    clock.now += 60
+    g.probe("a")
+    assert g.next_probe(["a"]) is None
+
+
+def test_delivery_and_archive_are_blocked_apart() -> None:
+    """An archive that cannot be written is not opened by a delivery, nor the other way round."""
+    g, _ = gates()
+    g.feed_failed("a", Place.ARCHIVE, "no permission")
+    assert not g.feed_succeeded("a", Place.DELIVERY)
+    assert g.allowance("a") == 0
+    assert g.feed_succeeded("a", Place.ARCHIVE)
+    assert g.allowance("a") is None

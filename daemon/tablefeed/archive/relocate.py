@@ -20,6 +20,7 @@ from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, printab
 from tablefeed.archive.shelf import Shelf
 from tablefeed.errors import DiskTrouble, FeedBlocked
 from tablefeed.model import OWN_PREFIX, FileVersion
+from tablefeed.presence import assert_present
 
 REPORT_SUFFIX = ".error.json"
 
@@ -306,14 +307,7 @@ class Move:
 
     def _missing(self) -> Moved:
         """The version is nowhere: no more is to be done, unless its directory is away."""
-        directory, device = self.job.directory, self.job.version.device
-        if not directory.is_dir():
-            raise DiskTrouble(printable(directory), "the feed's directory is not there; is its file system mounted?")
-        other = FileVersion.of("", "", directory.stat()).device != device
-        if other and next(directory.iterdir(), None) is None:
-            raise DiskTrouble(
-                printable(directory), "it is empty, and on another file system than the file was; is it mounted?"
-            )
+        assert_present(self.job.directory, self.job.version.device)
         self._settle_marker(self._source)
         return self._done()
 

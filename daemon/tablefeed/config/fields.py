@@ -5,10 +5,9 @@ No message repeats a value that could be a secret set under the wrong key, or co
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -133,6 +132,7 @@ def _base_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         _ = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:
         raise ValueError(form) from None
     if (
@@ -149,30 +149,17 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def is_plain_to_afar(url: str) -> bool:
-    """Whether a URL is plain http to another machine."""
-    parts: SplitResult = urlsplit(url)
-    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 def parse_listen(value: str) -> tuple[str, int] | None:
-    """Host and port of "host:port" or "[IPv6]:port"; None for "".
+    """Host and port of "host:port", "[IPv6]:port" or ":port" (all addresses); None for "".
 
     Raises ValueError.
     """
     if not value:
         return None
-    found = re.fullmatch(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})", value)
+    found = re.fullmatch(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]*)):(?P<port>[0-9]{1,5})", value)
     if found is None or int(found["port"]) > 65_535:
         raise ValueError('must have the form "127.0.0.1:8787" or "[::1]:8787"; "" turns the pages off')
-    return found["ipv6"] or found["host"], int(found["port"])
+    return found["ipv6"] or found["host"] or "", int(found["port"])
 
 
 def _listen(value: str) -> str:

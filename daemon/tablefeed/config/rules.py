@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tablefeed.config.environment import Place
-from tablefeed.config.fields import is_plain_to_afar
 from tablefeed.config.keys import NO_KEY, find_key
 from tablefeed.config.model import ApiSettings, FeedSettings, UploadSettings
+from tablefeed.http import is_plain_to_afar
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Ready
 
 Problem = tuple[Place, str]

@@ -27,7 +27,14 @@ class Lock:
 
         Raises LedgerUnusable when another process holds it, and names that process.
         """
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerUnusable(
+                f"the ledger's lock {path} cannot be opened: {error.strerror}",
+                "Let the user that runs tablefeed own it, and its directory",
+                Exit.NO_PERMISSION,
+            ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,7 +5,7 @@ All statements run on one thread of the ledger's own. Transitions that arrive wh
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 
 from tablefeed.batch import Batcher
-from tablefeed.errors import DeliveryError, DiskTrouble
+from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, queries, transitions
 from tablefeed.ledger.transitions import Closing, Failure, Transition, Want
 from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
@@ -60,13 +60,19 @@ class Ledger:
         """
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
-            held: int = await self._do(transitions.release, None)
+            held: int = await self._batcher.submit(_Op(transitions.release, None))
+        except DiskTrouble as error:
+            self._abandon()
+            raise LedgerUnusable(str(error), "Free space, or set [ledger] url to a file on a local disk") from None
         except BaseException:
-            if self._lock:
-                self._lock.release()
-            self._executor.shutdown(wait=False)
+            self._abandon()
             raise
         return held
+
+    def _abandon(self) -> None:
+        if self._lock:
+            self._lock.release()
+        self._executor.shutdown(wait=False)
 
     def _open(self) -> None:
         path = engine.sqlite_path(self._url)
@@ -90,10 +96,14 @@ class Ledger:
             self._lock.release()
 
     async def _do(self, transition: Transition, item: Any) -> Any:
+        return await self._outlast(lambda: self._batcher.submit(_Op(transition, item)))
+
+    async def _outlast(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        """Try until the disk lets it be done."""
         wait = _FIRST_WAIT
         while True:
             try:
-                result = await self._batcher.submit(_Op(transition, item))
+                result = await attempt()
             except DiskTrouble as error:
                 if not self._in_trouble:
                     log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
@@ -127,7 +137,7 @@ class Ledger:
             with engine.translated(self._url), self._conn.begin():
                 return query(self._conn, *args)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+        return await self._outlast(lambda: asyncio.get_running_loop().run_in_executor(self._executor, run))
 
     async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those versions that are neither open nor closed and left in their directory."""
@@ -193,9 +203,9 @@ class Ledger:
         """How many open rows each feed has in each state."""
         return await self._ask(queries.counts)
 
-    async def open_entries(self, limit: int) -> list[tuple[Entry, str | None]]:
-        """Open rows with their last error in words, the longest waiting first."""
-        return await self._ask(queries.open_entries, limit)
+    async def open_entries(self, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
+        """Open rows of these feeds with their last error in words, the longest waiting first."""
+        return await self._ask(queries.open_entries, feeds, limit)
 
     async def rejected_in_place(self, feed: str, limit: int) -> list[tuple[Entry, str]]:
         """Rejected rows whose file could not be moved to `failed/` yet."""

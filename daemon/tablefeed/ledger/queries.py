@@ -1,7 +1,7 @@
 """Every question to the ledger. Each runs inside the caller's transaction and changes nothing."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -93,9 +93,10 @@ def counts(conn: sa.Connection) -> dict[tuple[str, State], int]:
     return {(feed, State(state)): count for feed, state, count in conn.execute(rows)}
 
 
-def open_entries(conn: sa.Connection, limit: int) -> list[tuple[Entry, str | None]]:
-    """Open rows with their last error in words, the longest waiting first."""
-    rows = sa.select(files).where(is_open).order_by(files.c.queued_at).limit(limit)
+def open_entries(conn: sa.Connection, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
+    """Open rows of these feeds with their last error in words, the longest waiting first."""
+    mine = sa.select(files).where(is_open, files.c.feed.in_(feeds))
+    rows = mine.order_by(files.c.queued_at, files.c.id).limit(limit)
     return [(entry_of(row), row["reason"]) for row in conn.execute(rows).mappings()]
 
 

@@ -26,6 +26,8 @@ class FileBody(aiohttp.Payload):
         self._writer: AbstractStreamWriter | None = None
         self.handed = 0
         """Bytes given to the connection."""
+        self.asked = asyncio.Event()
+        """Set when the request's headers are out."""
         self.begun = asyncio.Event()
         """Set when the server lets the body come."""
         self.failure: DeliveryError | None = None

@@ -8,10 +8,11 @@ no limit on how long the peer may take nothing.
 import asyncio
 import mimetypes
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -21,7 +22,8 @@ from tablefeed.answers import safe, store_answer, store_error
 from tablefeed.clock import ServerClocks
 from tablefeed.errors import BadAnswer, Damaged, DeliveryError, FeedBlocked, Stalled
 from tablefeed.expiry import demanded_headers, signed_headers
-from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, translated
+from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, read_body, translated
+from tablefeed.lease import Writer, writer_unknown
 from tablefeed.model import FileVersion, Grant, Receipt
 from tablefeed.upload.body import CHUNK, FileBody, StallGuard
 from tablefeed.upload.source import Source
@@ -30,6 +32,8 @@ EXPECT_ABOVE = 2**20
 """Bodies larger than this ask first, so that a refusal costs no transfer."""
 CONTINUE_TIMEOUT = 3.0
 """Seconds to wait for the interim answer; a host that never sends one is remembered."""
+MUTE_FOR = 600.0
+"""Seconds for which it is remembered."""
 MOST_REDIRECTS = 2
 _LARGEST_ANSWER = 64 * 2**10
 _NO_SUCCESS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html|Error)\b", re.I)
@@ -49,6 +53,22 @@ class Progress:
     sent: Callable[[], int] = int
 
 
+def _close_opened(opening: asyncio.Future[Source]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+async def _first_of(
+    task: asyncio.Future[Any], other: Coroutine[Any, Any, object], timeout: float | None = None
+) -> None:
+    """Wait until either is done or the time is over; only `other` is ended by that."""
+    waiting = asyncio.ensure_future(other)
+    try:
+        await asyncio.wait((task, waiting), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
 class Uploader:
     """Sends files. One object serves all uploads at a time."""
 
@@ -61,15 +81,22 @@ class Uploader:
         wall: Callable[[], float],
         stall_timeout: float,
         allow_http: bool = False,
+        writer_of: Callable[[int], Writer] = writer_unknown,
     ) -> None:
-        """`executor` runs the reading; `wall` gives Unix seconds; `stall_timeout` in seconds."""
+        """`executor` runs the reading; `wall` gives Unix seconds; `stall_timeout` in seconds.
+
+        `writer_of` tells who has a file open for writing. `lease.writer_of` needs SIGIO to be ignored, which a daemon
+        may do and a library may not.
+        """
+        self._writer_of = writer_of
         self._session = session
         self._executor = executor
         self._clocks = clocks
         self._wall = wall
         self._stall_timeout = stall_timeout
         self._allow_http = allow_http
-        self._never_continue: set[str] = set()
+        self._mute_until: dict[str, float] = {}
+        """Until when a host is not asked to continue, on the loop's clock."""
 
     async def upload(self, directory: Path, version: FileVersion, grant: Grant, progress: Progress) -> Receipt:
         """Send the version to the grant's URL and return the proof.
@@ -80,7 +107,7 @@ class Uploader:
         url = self._checked(grant.url)
         run = asyncio.get_running_loop().run_in_executor
         for _ in range(MOST_REDIRECTS + 1):
-            source = await run(self._executor, lambda: Source(directory, version, first=CHUNK))
+            source = await self._opened(directory, version)
             try:
                 receipt, target = await self._put(url, source, grant, progress)
                 if receipt is not None:
@@ -90,6 +117,17 @@ class Uploader:
                 await asyncio.shield(run(self._executor, source.close))
             url = self._checked(target)
         raise FeedBlocked(f"{origin_of(url)} redirects in a circle", "Ask ProcessMind's support")
+
+    async def _opened(self, directory: Path, version: FileVersion) -> Source:
+        """Open the file in a thread; when we are cancelled meanwhile, it is closed as soon as it is open."""
+        opening = asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: Source(directory, version, first=CHUNK, writer_of=self._writer_of)
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
 
     def _checked(self, text: str) -> URL:
         try:
@@ -115,7 +153,7 @@ class Uploader:
         started_at = round(self._wall() * 1000)
         body = FileBody(source, self._executor)
         progress.sent = body.sent
-        expect = source.version.size > EXPECT_ABOVE and origin not in self._never_continue
+        expect = source.version.size > EXPECT_ABOVE and not self._is_mute(origin)
         try:
             with translated(origin):
                 response, text = await self._send(url, body, grant, origin, expect=expect)
@@ -138,19 +176,19 @@ class Uploader:
             raise BadAnswer(origin, f"status {response.status} with a page or an error in its body")
         return self._receipt(source, response, origin, started_at), ""
 
+    def _is_mute(self, origin: str) -> bool:
+        return self._mute_until.get(origin, 0.0) > asyncio.get_running_loop().time()
+
     async def _send(
         self, url: URL, body: FileBody, grant: Grant, origin: str, *, expect: bool
     ) -> tuple[aiohttp.ClientResponse, str]:
         request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=expect))
         try:
             if expect:
-                begun = asyncio.ensure_future(body.begun.wait())
-                try:
-                    await asyncio.wait((request, begun), timeout=CONTINUE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    begun.cancel()
+                await _first_of(request, body.asked.wait())
+                await _first_of(request, body.begun.wait(), timeout=CONTINUE_TIMEOUT)
                 if not request.done() and not body.begun.is_set():
-                    self._never_continue.add(origin)
+                    self._mute_until[origin] = asyncio.get_running_loop().time() + MUTE_FOR
                     request.cancel()
                     await asyncio.wait((request,))
                     request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=False))
@@ -174,8 +212,9 @@ class Uploader:
                         expect100=expect,
                         proxy=proxy_for(url),
                         timeout=timeout,
+                        trace_request_ctx=body.asked,
                     ) as response:
-                        return response, (await response.content.read(_LARGEST_ANSWER)).decode(errors="replace")
+                        return response, (await read_body(response, _LARGEST_ANSWER)).decode(errors="replace")
         except TimeoutError:
             if deadline.expired():
                 raise Stalled(origin, self._stall_timeout, body.sent(), body.size or 0) from None

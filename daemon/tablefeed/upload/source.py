@@ -8,10 +8,11 @@ import hashlib
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-from tablefeed.errors import DiskTrouble, FileRefused, SourceChanged
-from tablefeed.lease import Writer, writer_of
+from tablefeed.errors import DiskTrouble, FeedBlocked, SourceChanged
+from tablefeed.lease import Writer
 from tablefeed.model import FileVersion
 
 
@@ -37,11 +38,13 @@ class HashedFile(io.FileIO):
 class Source:
     """One file version, open for sending."""
 
-    def __init__(self, directory: Path, version: FileVersion, *, first: int) -> None:
-        """Open it and read its first bytes, at most `first`.
+    def __init__(
+        self, directory: Path, version: FileVersion, *, first: int, writer_of: Callable[[int], Writer]
+    ) -> None:
+        """Open it and read its first bytes, at most `first`. `writer_of` tells who has it open for writing.
 
-        Raises SourceChanged when the path holds something else by now or somebody writes it, FileRefused when it may
-        not be read, DiskTrouble when the file system fails.
+        Raises SourceChanged when the path holds something else by now or somebody writes it, FeedBlocked when its
+        directory may not be read, DiskTrouble when the file may not or the file system fails.
         """
         self.path = str(directory / version.path)
         self.version = version
@@ -67,9 +70,12 @@ class Source:
         """Make sure that what was read is the version, still.
 
         A changed ctime alone counts as a change: an mtime can be set back, a ctime cannot.
-        Raises SourceChanged.
+        Raises SourceChanged, and DiskTrouble when the file system cannot tell.
         """
-        after = os.fstat(self._fd)
+        try:
+            after = os.fstat(self._fd)
+        except OSError as error:
+            raise DiskTrouble(self.path, f"it cannot be looked at any more: {error.strerror}") from None
         if not self.version.describes(after) or after.st_ctime_ns != self._ctime_ns:
             raise SourceChanged(self.path, "changed while it was sent")
 
@@ -85,9 +91,13 @@ def _open(path: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         raise SourceChanged(path, "vanished") from None
     except PermissionError:
-        raise FileRefused(
-            path, "it may not be read by the user that runs tablefeed", "Give that user read permission"
-        ) from None
+        parent = Path(path).parent
+        if not os.access(parent, os.R_OK | os.X_OK, effective_ids=True):
+            raise FeedBlocked(
+                f"the directory {parent} may not be read any more",
+                "Give the user that runs tablefeed read and search permission on it",
+            ) from None
+        raise DiskTrouble(path, "it may not be read; give the user that runs tablefeed read permission") from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise SourceChanged(path, "was replaced by what is not a file") from None
