@@ -22,6 +22,8 @@ class ServerClocks:
         self._wall = wall
         self._steady = steady
         self._offsets: dict[str, float] = {}
+        self._latest: float | None = None
+        """The offset learnt last, of whatever server: better than a local clock that may be wrong."""
 
     def observe(self, origin: str, date: str | None) -> None:
         """Learn from an answer that has just arrived. An unreadable header teaches nothing."""
@@ -31,11 +33,11 @@ class ServerClocks:
             seconds = parsedate_to_datetime(date).timestamp()
         except (ValueError, OverflowError):
             return
-        self._offsets[origin] = seconds + 1.0 - self._steady()
+        self._offsets[origin] = self._latest = seconds + 1.0 - self._steady()
 
     def now(self, *origins: str) -> int:
-        """Unix milliseconds on the clock of the first of these servers that is known, else on the local one."""
-        for origin in origins:
-            if (offset := self._offsets.get(origin)) is not None:
-                return round((self._steady() + offset) * 1000)
-        return round(self._wall() * 1000)
+        """Unix milliseconds on the clock of the first of these servers that is known, else of any, else our own."""
+        known = (self._offsets[origin] for origin in origins if origin in self._offsets)
+        offset = next(known, self._latest)
+        seconds = self._wall() if offset is None else self._steady() + offset
+        return round(seconds * 1000)

@@ -15,9 +15,9 @@ import structlog
 
 from tablefeed.clock import steady
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
-from tablefeed.model import Feed, FileVersion, Ready
+from tablefeed.model import Feed, FileVersion, Ready, printable
 from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
-from tablefeed.watch.judge import Judge, Verdict, printable
+from tablefeed.watch.judge import Judge, Verdict
 from tablefeed.watch.pending import Pending
 from tablefeed.watch.scan import BATCH, Problem, Selection, scan
 from tablefeed.watch.watcher import Watcher

@@ -50,6 +50,11 @@ ARCHIVE_DELETE = "delete"
 ARCHIVE_LEAVE = "leave"
 
 
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that any output can take: a byte that is not UTF-8 becomes `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _signed64(value: int) -> int:
     """Fold an unsigned 64-bit number into the signed range that databases store.
 
@@ -168,7 +173,7 @@ class Feed:
     api: ApiAccess
     dataset_id: str | None = None
     include: tuple[str, ...] = ("*.csv", "*.xlsx")
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = (".*", "~$*")
     recursive: bool = False
     ready: Ready = Ready.CLOSED
     marker_suffix: str = ".done"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tablefeed.errors import DiskTrouble
-from tablefeed.model import FileVersion
+from tablefeed.model import FileVersion, printable
 
 
 def assert_present(directory: Path, device: int) -> None:
@@ -16,13 +16,9 @@ def assert_present(directory: Path, device: int) -> None:
         empty = next(directory.iterdir(), None) is None
     except OSError as error:
         raise DiskTrouble(
-            _shown(directory), f"the feed's directory cannot be used ({error.strerror}); is its file system mounted?"
+            printable(directory), f"the feed's directory cannot be used ({error.strerror}); is its file system mounted?"
         ) from None
     if other and empty:
         raise DiskTrouble(
-            _shown(directory), "it is empty, and on another file system than the file was; is it mounted?"
+            printable(directory), "it is empty, and on another file system than the file was; is it mounted?"
         )
-
-
-def _shown(directory: Path) -> str:
-    return bytes(directory).decode(errors="backslashreplace")

@@ -15,11 +15,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from tablefeed.archive.moves import CutOff, Disk, printable
+from tablefeed.archive.moves import CutOff, Disk
 from tablefeed.archive.relocate import Action, Job, Move, Moved
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
-from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready, printable
 
 __all__ = ["Archiver", "Moved", "delivered", "refused"]
 

@@ -5,8 +5,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tablefeed.archive.moves import printable
-from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed, printable
 
 
 @dataclass(frozen=True, slots=True)

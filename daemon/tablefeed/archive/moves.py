@@ -120,11 +120,6 @@ def resembles(found: os.stat_result, size: int, mtime_ns: int) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == size and abs(found.st_mtime_ns - mtime_ns) < _COARSE
 
 
-def printable(path: Path | str) -> str:
-    """A path as text that can be printed and encoded; a byte that is not UTF-8 becomes `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def copy(disk: Disk, source: Path, target: Path, version: FileVersion, goes_on: Callable[[], bool]) -> str:
     """Copy one version durably to a new file, with its mtime and permissions; returns the MD5 in hexadecimal.
 

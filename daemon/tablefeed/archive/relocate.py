@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import assert_never
 
 from tablefeed.archive.marker import Marker
-from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, printable, resembles
+from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, resembles
 from tablefeed.archive.shelf import Shelf
 from tablefeed.errors import DiskTrouble, FeedBlocked
-from tablefeed.model import OWN_PREFIX, FileVersion
+from tablefeed.model import OWN_PREFIX, FileVersion, printable
 from tablefeed.presence import assert_present
 
 REPORT_SUFFIX = ".error.json"

@@ -100,8 +100,3 @@ class Judge:
         if probed.version != version:  # the ledger was asked about another one
             return Verdict(path, version, Wait(now + RECHECK, "it changed a moment ago"), history)
         return Verdict(path, version, decide(probed, history, rules, now), history)
-
-
-def printable(path: str) -> str:
-    """A path that any output can take: bytes that are not UTF-8 appear as `\\xff`."""
-    return os.fsencode(path).decode(errors="backslashreplace")
