@@ -25,7 +25,7 @@ def make_feed(directory: Path, **changes: Any) -> Feed:
     """A feed that settles fast."""
     api = ApiAccess("https://api.example", "tenant-1", "$KEY")
     values: dict[str, Any] = {"name": "orders", "directory": directory, "datatable_id": "t", "api": api}
-    return Feed(**(values | {"settle": SETTLE} | changes))
+    return Feed(**(values | {"settle": SETTLE, "exclude": ()} | changes))
 
 
 async def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
