@@ -64,6 +64,7 @@ class Demo:
         self._expected: set[str] = set()
         self._archived: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._ready = asyncio.Event()
         self._signals = Signals()
         self._random = Random(20_240_501)  # noqa: S311 - sample data
 
@@ -142,6 +143,7 @@ class Demo:
                 await daemon.wait()
 
     async def _export(self, *, forever: bool) -> None:
+        await self._ready.wait()
         number = 0
         while forever or number < EXPORTS_EACH:
             number += 1
@@ -150,7 +152,7 @@ class Demo:
             async with asyncio.TaskGroup() as writers:
                 for way, name in zip(WAYS, names, strict=True):
                     text = event_log(number * 1000, _CASES, self._random, datetime(2026, 1, 5, 8, tzinfo=UTC))
-                    self._tell(way.feed, name, f"[yellow]exported[/]: {way.told_as}, {format_size(len(text))}")
+                    self._tell(way.feed, name, f"[yellow]exporting[/] {format_size(len(text))}, {way.told_as}")
                     writers.create_task(way.write(self._exports(way) / name, text))
             if number >= EXPORTS_EACH:
                 await asyncio.sleep(PAUSE)
@@ -172,6 +174,7 @@ class Demo:
         match event["event"]:
             case "ready":
                 self._tell("daemon", "", "[green]watching[/] the directories of all feeds")
+                self._ready.set()
             case "files_queued":
                 self._tell(feed, path, "[cyan]whole[/], so it is queued")
             case "file_delivered":
