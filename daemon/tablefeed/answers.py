@@ -73,8 +73,11 @@ def _is_busy(status: int) -> bool:
     return status in (408, 425, 429) or status >= 500
 
 
-def api_error(answer: Answer, *, asked_for: str, key_name: str) -> DeliveryError:
-    """What an answer of the ProcessMind API means for the file that asked."""
+def api_error(answer: Answer, *, asked_for: str, key_name: str, settings: str) -> DeliveryError:
+    """What an answer of the ProcessMind API means for the file that asked.
+
+    `settings` names those that say what was asked for.
+    """
     origin, status = answer.origin, answer.status
     if _is_busy(status):
         return Busy(origin, status, answer.message, answer.retry_after)
@@ -86,7 +89,7 @@ def api_error(answer: Answer, *, asked_for: str, key_name: str) -> DeliveryError
     if status == 404:
         return FeedBlocked(
             f"{origin} does not know {asked_for} ({answer.summary})",
-            "Check tenant_id, dataset_id and datatable_id of the feed",
+            f"Check {settings}",
         )
     if status == 413:
         return FileRefused(asked_for, f"{origin} says that the file is too large ({answer.summary})", "Split the file")

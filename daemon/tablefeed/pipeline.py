@@ -73,6 +73,8 @@ class Pipeline:
         """Uploads that run now, by the id of their entry."""
         self.rejected: deque[tuple[str, str, str]] = deque(maxlen=1_000)
         """(feed, path, reason) of the files refused last."""
+        self.delivered = 0
+        """Files delivered so far."""
         self.progressed_at = steady()
         """When a file was delivered or archived last, in seconds."""
 
@@ -141,6 +143,7 @@ class Pipeline:
     def _note_delivery(self, entry: Entry, receipt: Receipt) -> None:
         feed = entry.version.feed
         self._delivered_at[feed] = receipt.finished_at
+        self.delivered += 1
         self.progressed_at = self._steady()
         log.info(
             "file_delivered",
@@ -185,8 +188,8 @@ class Pipeline:
             case Pause():
                 place = Place.ARCHIVE if entry.state is State.UPLOADED else Place.DELIVERY
                 self._note_pause(feed, place, decision.error)
-                keep_grant = not decision.error.maybe_file
-                await self._put_back(entry, decision.error, decision.delay, keep_grant=keep_grant)
+                # The grant itself may be what is wrong, and a refused one has made no object.
+                await self._put_back(entry, decision.error, decision.delay, keep_grant=False)
             case LookAgain():
                 await self._look_again(feed, entry, error)
             case SetAside():
@@ -242,7 +245,9 @@ class Pipeline:
         try:
             unchanged = await self._ports.still_there(feed, entry.version)
         except DiskTrouble as trouble:
-            await self._put_back(entry, trouble, backoff(entry.attempts + 1, self._random), keep_grant=True)
+            delay = backoff(entry.attempts + 1, self._random)
+            self._warn("file_delayed", entry, trouble, wait=delay)
+            await self._put_back(entry, trouble, delay, keep_grant=True)
             return
         if unchanged:
             # The very version still, perhaps opened for writing or touched: the same object is overwritten.

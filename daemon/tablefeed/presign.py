@@ -11,6 +11,9 @@ from tablefeed.expiry import validity
 from tablefeed.http import origin_of, parse_url
 from tablefeed.model import ApiAccess, Entry, Feed, Grant
 
+_CLOCK_GRAIN = 1_000
+"""Milliseconds by which a server's clock may be behind what is thought of it (`clock.ServerClocks`)."""
+
 
 class UrlSource(Protocol):
     """What grants need of the API; `processmind.ProcessMindApi` is it."""
@@ -101,7 +104,7 @@ class Presigner:
                 dataset_id=dataset,
                 filename=version.name,
                 size=version.size,
-                modified_ms=version.mtime_ns // 1_000_000,
+                modified_ms=max(0, version.mtime_ns // 1_000_000),
                 lifetime=self._lifetime,
             )
         except FeedBlocked:
@@ -113,7 +116,7 @@ class Presigner:
             expires_at, lifetime = validity(url, now, self._lifetime)
         except ValueError as error:
             raise BadAnswer(api.origin, f"its PreSignedUploadUrl cannot be used: {error}") from None
-        if expires_at <= now:
+        if expires_at <= now - _CLOCK_GRAIN:
             raise GrantExpired(origin, "it came too old from the API; do the clocks of API and store differ?")
         return Grant(url, expires_at, lifetime, self._headers(url, version.name))
 

@@ -105,11 +105,14 @@ class ProcessMindApi:
 
     async def organization(self) -> Named:
         """The organization that the tenant belongs to."""
-        return _named(self._mapping(await self._get("the organization", "organization")))
+        return _named(
+            self._mapping(await self._get(f"the organization of tenant {self.access.tenant_id}", "organization"))
+        )
 
     async def datasets(self) -> list[Dataset]:
         """All datasets of the tenant."""
-        return [_dataset(self._mapping(item)) for item in self._list(await self._get("the datasets", "datasets"))]
+        answer = await self._get(f"tenant {self.access.tenant_id} with its datasets", "datasets")
+        return [_dataset(self._mapping(item)) for item in self._list(answer)]
 
     async def dataset(self, dataset_id: str) -> Dataset:
         """One dataset with its datatables."""
@@ -117,7 +120,8 @@ class ProcessMindApi:
 
     async def datatables(self) -> list[Named]:
         """All datatables of the tenant."""
-        return [_named(self._mapping(item)) for item in self._list(await self._get("the datatables", "datatables"))]
+        answer = await self._get(f"tenant {self.access.tenant_id} with its datatables", "datatables")
+        return [_named(self._mapping(item)) for item in self._list(answer)]
 
     async def datatable(self, datatable_id: str) -> Named:
         """One datatable."""
@@ -180,7 +184,9 @@ class ProcessMindApi:
             message=safe(str(message or ""), key),
             retry_after=retry_after(response.headers, self._wall()),
         )
-        return api_error(answer, asked_for=what, key_name=self.access.key_name)
+        # A call for a datatable or a dataset names it; all others depend on the tenant alone.
+        settings = "datatable_id and dataset_id" if what.startswith("data") else "tenant_id and base_url"
+        return api_error(answer, asked_for=what, key_name=self.access.key_name, settings=settings)
 
     def _mapping(self, value: Any) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):

@@ -15,6 +15,7 @@ from tablefeed.clock import steady
 from tablefeed.config import Settings, key_source, to_feeds
 from tablefeed.errors import Exit, Fatal
 from tablefeed.lease import ignore_lease_breaks
+from tablefeed.model import Entry, State
 from tablefeed.signals import Signals
 from tablefeed.systemd import Notifier
 from tablefeed.web.server import make_app, running
@@ -138,10 +139,20 @@ class Service:
                     parts.dispatcher.stop()
                     await self._drained(parts, dispatching)
             left = [
-                (entry.version.feed, entry.version.path, reason or "it was not its turn yet")
+                (entry.version.feed, entry.version.path, _why(entry, reason))
                 for entry, reason in await parts.ledger.open_entries([*parts.feeds], limit=1000)
             ]
-            return Left((*waiting, *left, *parts.pipeline.rejected), dict(parts.troubles))
+            files = (*waiting, *left, *parts.pipeline.rejected)
+            for feed, path, reason in files:
+                log.warning("not_delivered", feed=feed, path=path, reason=reason)
+            log.info("pass_ended", delivered=parts.pipeline.delivered, left=len(files), troubles=len(parts.troubles))
+            return Left(files, dict(parts.troubles))
+
+
+def _why(entry: Entry, reason: str | None) -> str:
+    if entry.state is State.UPLOADED:
+        return f"it was delivered, but could not be archived yet: {reason}"
+    return reason or "it was not its turn yet"
 
 
 async def _once(parts: Parts) -> tuple[tuple[str, str, str], ...]:

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from aiohttp import web
@@ -254,9 +255,85 @@ async def test_a_share_that_is_away_for_a_while_keeps_its_grants(tmp_path: Path)
         site = Site(tmp_path, origin)
         drop(site)
         async with running_daemon(site.config) as daemon:
-            await daemon.until_event("file_changed")
+            await daemon.until(lambda: any("mounted" in event["reason"] for event in daemon.named("file_delayed")))
             (tmp_path / "away").rename(orders)
             await daemon.until_event("file_archived")
             assert await daemon.end() == 0
     assert set(server.puts) == {"/object/1"}
     assert server.grants == 1
+
+
+async def test_a_store_that_says_yes_before_it_has_the_file_is_not_believed(tmp_path: Path) -> None:
+    """A 2xx counts only when all bytes have been sent: the file stays where it is."""
+
+    async def hasty(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            url = f"http://{request.host}/o?Expires={round(time.time()) + 3600}"
+            return web.json_response({"PreSignedUploadUrl": url})
+        return web.Response()
+
+    async def at_once(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=200)
+
+    async with serving(hasty, expect=at_once) as origin:
+        site = Site(tmp_path, origin)
+        orders = site.feed("orders", dataset_id="dataset-1", archive="delete")
+        with (orders / "big.csv").open("wb") as file:
+            file.truncate(60 * 2**20)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_delayed", 2)
+            assert await daemon.end() == 0
+    assert daemon.named("file_delivered") == []
+    assert site.dropped("orders") == {"big.csv"}
+
+
+@pytest.mark.parametrize("archive", ["archive", "delete"])
+async def test_what_a_writer_adds_after_it_opened_the_file_again_is_not_lost(tmp_path: Path, archive: str) -> None:
+    """A file that is open for writing when it is to be moved stays, and is sent again once it is closed."""
+    orders = tmp_path / "drop" / "orders"
+    writers: list[BinaryIO] = []
+
+    async def reopen_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if not writers:
+            writers.append((orders / "00.csv").open("ab"))
+        return server.take(request, body)
+
+    server = Server(reopen_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        site.feeds["orders"]["archive"] = archive
+        async with running_daemon(site.config) as daemon:
+            await daemon.until(lambda: any("open for writing" in e["reason"] for e in daemon.named("file_delayed")))
+            writers[0].write(b" and more")
+            writers[0].close()
+            await daemon.until(lambda: b"content 0 and more" in server.objects.values() and not site.dropped("orders"))
+            assert await daemon.end() == 0
+    if archive == "archive":
+        assert b"content 0 and more" in site.archived("orders").values()
+
+
+@pytest.mark.parametrize("bad", ["http://store.invalid/o", "https://user:word@127.0.0.1:1/o"])
+async def test_a_grant_that_cannot_be_used_is_not_kept(tmp_path: Path, bad: str) -> None:
+    """Once the API gives good URLs the feed goes on, without waiting until the bad one has expired."""
+    calls = 0
+
+    async def take(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        return server.take(request, body)
+
+    server = Server(take)
+
+    async def bad_first(request: web.Request) -> web.StreamResponse:
+        nonlocal calls
+        calls += request.method == "GET"
+        if request.method == "GET" and calls == 1:
+            return web.json_response({"PreSignedUploadUrl": f"{bad}?Expires={round(time.time()) + 3600}"})
+        return await server(request)
+
+    async with serving(bad_first) as origin:
+        site = Site(tmp_path, origin)
+        drop(site)
+        async with running_daemon(site.config) as daemon:
+            await daemon.until_event("file_archived")
+            assert await daemon.end() == 0
+    assert daemon.named("feed_paused")

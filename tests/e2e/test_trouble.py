@@ -254,8 +254,9 @@ async def test_once_tells_what_it_left(site: Site, sandbox: RunningSandbox) -> N
     (site.feed("good") / "c.csv").write_bytes(b"c")
     code, _, err = await command("run", "--once", "--config", str(site.config))
     assert code == 1
-    told = [line for line in err.splitlines() if line.startswith("not delivered")]
+    told = [line for line in err.splitlines() if '"not_delivered"' in line]
     assert_clear("\n".join(told), "unmarked.csv", "marker", "b.csv", "no-such-table")
+    assert json.loads(err.splitlines()[-1])["event"] == "pass_ended"
     assert set(site.archived("good")) == {"c.csv"}
 
 
@@ -291,7 +292,7 @@ async def test_check_says_how_to_mend_each_thing(site: Site) -> None:
     site.feed("elsewhere", dataset_id="dataset-2")
     code, out, err = await command("check", "--config", str(site.config))
     assert code == 78
-    assert_clear(out + err, str(site.root / "drop" / "lost"), "no-such-table", "dataset-2", "wrong")
+    assert_clear(out + err, str(site.root / "drop" / "lost"), "no-such-table", "dataset-2", "3 things")
 
 
 async def test_check_tells_a_refused_key_from_an_api_that_is_away(site: Site) -> None:
@@ -399,3 +400,36 @@ async def test_a_hang_up_does_not_end_the_daemon(site: Site) -> None:
         daemon.process.send_signal(signal.SIGHUP)
         await daemon.until_event("reload_not_available")
         assert await daemon.end() == 0
+
+
+async def test_the_sandbox_names_a_data_directory_that_cannot_be_used() -> None:
+    """One line and exit code 73."""
+    code, _, err = await command("sandbox", "--listen", "127.0.0.1:0", "--data", "/proc/nowhere")
+    assert code == 73
+    assert_clear(err, "--data", "/proc/nowhere")
+
+
+async def test_check_tells_of_a_port_that_the_daemon_could_not_have(site: Site) -> None:
+    """One in use may be the daemon's own; one of another machine never works."""
+    site.feed("orders")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        site.sections["http"] = {"listen": f"127.0.0.1:{other.getsockname()[1]}"}
+        code, out, _ = await command("check", "--config", str(site.config))
+        assert code == 0
+        assert_clear(out, "note", "[http] listen")
+    site.sections["http"] = {"listen": "192.0.2.1:8787"}
+    code, out, _ = await command("check", "--config", str(site.config))
+    assert code == 73
+    assert_clear(out, "192.0.2.1")
+
+
+@as_a_user
+async def test_a_configuration_that_may_not_be_read_is_named(site: Site) -> None:
+    """Exit code 77 and the remedy."""
+    site.feed("orders")
+    site.config.chmod(0)
+    code, err = await ended_without_override(site.root / "tablefeed.toml")
+    assert code == 77
+    assert_clear(err, "tablefeed.toml")

@@ -223,12 +223,26 @@ async def test_a_stranger_whose_place_is_taken_gets_a_number(root: Path) -> None
     assert books(root) == {str(root / "orders.csv"): b"second", str(root / "orders-1.csv"): b"first"}
 
 
+@pytest.mark.parametrize("archive", ["archive", "delete"])
+async def test_a_file_that_is_open_for_writing_again_stays_where_it_is(root: Path, archive: str) -> None:
+    """What is written yet would never be sent, and with `delete` would be nowhere at all."""
+    feed = feed_at(root, archive=archive)
+    version = drop(feed, "orders.csv", CONTENT)
+    with (root / "orders.csv").open("ab", buffering=0) as writer:
+        with pytest.raises(DiskTrouble, match="open for writing"):
+            await move(feed, version)
+        writer.write(OTHER)
+    assert await move(feed, version) == Moved(stranger=True)
+    assert books(root) == {str(root / "orders.csv"): CONTENT + OTHER}
+
+
 async def test_a_file_written_to_on_its_way_is_given_back(root: Path) -> None:
-    """A file that somebody still writes when it arrives in the archive is not what was sent: it goes back."""
+    """Where the kernel tells of no writers, a file that has grown when it arrives in the archive goes back."""
     feed = feed_at(root)
     version = drop(feed, "orders.csv", CONTENT)
     with (root / "orders.csv").open("ab", buffering=0) as writer:
         disk = HookedDisk(rename=Once(lambda: writer.write(OTHER)))
+        disk.is_written = lambda path: False  # type: ignore[method-assign]
         assert await move(feed, version, disk) == Moved(stranger=True)
     assert books(root) == {str(root / "orders.csv"): CONTENT + OTHER}
 

@@ -57,6 +57,7 @@ async def test_a_file_goes_through_its_states(ledger: Ledger) -> None:
     assert await ledger.granted(entry.id, GRANT)
     assert await ledger.uploaded(entry.id, RECEIPT)
     assert await ledger.counts() == {("orders", State.UPLOADED): 1}
+    assert await ledger.claim(ONE) == [], "it is still ours until it is archived"
     assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))
     assert await ledger.counts() == {}
 
@@ -419,6 +420,11 @@ asyncio.run(main())
     with sqlite3.connect(tmp_path / "ledger.db") as raw:
         assert raw.execute("select path, state from files").fetchall() == [("a.csv", "queued")]
         assert raw.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:
+    """`synchronous` is FULL: what was committed outlasts a power cut."""
+    assert await ledger._ask(lambda conn: conn.exec_driver_sql("PRAGMA synchronous").scalar()) == 2
 
 
 async def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

@@ -157,6 +157,15 @@ async def test_a_dataset_that_is_refused_is_looked_up_again(ledger: Ledger, entr
     assert api.asked[-1]["dataset_id"] == "dataset-2"
 
 
+async def test_an_old_file_is_told_as_of_1970(ledger: Ledger, clock: Clock) -> None:
+    """No API takes a negative time."""
+    api = Api(clock)
+    await ledger.enqueue([version(mtime_ns=-5)])
+    [entry] = await ledger.claim([Want("orders", Order.OLDEST, 1)])
+    await presigner(api, ledger, clock).with_grant(FEED, entry)
+    assert api.asked[0]["modified_ms"] == 0
+
+
 async def test_a_url_that_comes_too_old_is_not_used(ledger: Ledger, entry: Entry, clock: Clock) -> None:
     """It would only fail at the store."""
     with pytest.raises(GrantExpired):

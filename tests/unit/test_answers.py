@@ -26,7 +26,7 @@ def store(status: int, code: str = "", message: str = "", *, overdue: bool = Fal
 
 def api(status: int, message: str = "") -> DeliveryError:
     answer = Answer("https://api.example", status, message=message)
-    return api_error(answer, asked_for="datatable t-1", key_name="file /k")
+    return api_error(answer, asked_for="datatable t-1", key_name="file /k", settings="datatable_id")
 
 
 @pytest.mark.parametrize(

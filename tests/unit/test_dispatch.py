@@ -126,6 +126,8 @@ class Bench:
         self.started.append(entry.version.feed)
         self.most = max(self.most, self.dispatcher.in_flight)
         if self.error:
+            while self.asked_gates == 0:  # the dispatcher has gone to sleep
+                await asyncio.sleep(0)
             raise self.error
         await self.let_go.wait()
 

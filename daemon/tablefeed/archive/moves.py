@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from tablefeed.lease import Writer, writer_of
 from tablefeed.model import FileVersion
 
 CHUNK = 2**20
@@ -66,6 +67,14 @@ class Disk:
                 raise
         elif problem:
             raise OSError(problem, os.strerror(problem), str(source), None, str(target))
+
+    def is_written(self, path: Path) -> bool:
+        """Whether a process has the file open for writing, as far as the kernel tells."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return writer_of(fd) is Writer.OPEN
+        finally:
+            os.close(fd)
 
     def unlink(self, path: Path) -> None:
         """Remove a file; one that is missing is removed already."""

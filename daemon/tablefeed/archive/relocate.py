@@ -153,6 +153,12 @@ class Move:
         self._settle_marker(self._source if taken is None else self._give_back(self._taken))
         return False
 
+    def _require_closed(self) -> None:
+        """Make sure that nobody writes what was taken, else what is written would never be sent; then put it back."""
+        if self._disk.is_written(self._taken):
+            self._undo()
+            raise DiskTrouble(printable(self._source), "a process has it open for writing again")
+
     def _undo(self) -> None:
         """Put back what was taken, unless the path has been filled again: then a later try finds it where it is."""
         with suppress(OSError):
@@ -199,6 +205,7 @@ class Move:
         self._write_draft(here)
         if here == self._source and not self._take():
             return self._done()
+        self._require_closed()
         try:
             final = self._place(self._taken, self._shelf)
         except OSError as error:
@@ -214,6 +221,7 @@ class Move:
 
     def _delete(self, here: Path) -> Moved:
         if here == self._taken or self._take():
+            self._require_closed()
             self._marker.remove()
             self._disk.unlink(self._taken)
             self.touched.add(self._source.parent)
@@ -226,6 +234,7 @@ class Move:
         self.touched.add(self.job.target)
         self.sync()
         if here == self._taken or self._take():
+            self._require_closed()
             self._disk.unlink(self._taken)
         return self._finish(final)
 

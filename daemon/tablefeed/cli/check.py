@@ -1,7 +1,9 @@
 """`tablefeed check`: tries all that a delivery needs, short of delivering, and says how to mend what is wrong."""
 
 import asyncio
+import errno
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,6 +26,11 @@ from tablefeed.processmind import ProcessMindApi
 from tablefeed.watch.scan import Selection, scan
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class Mark(Enum):
     """How a finding is shown."""
 
@@ -43,16 +50,17 @@ class Finding:
 
 
 def check(config: Config = None) -> None:
-    """Try configuration, directories, ledger, key, tenant, organization, datasets and datatables; deliver nothing.
+    """Try all that a delivery needs, and deliver nothing.
 
+    That is the configuration, the ledger, keys, directories, tenant, organization, datasets and each feed's datatable.
     Ends with 0 when all is well, else with the code of the first thing that is wrong.
     """
     console = Console(highlight=False, soft_wrap=True)
     settings = load(config, os.environ)
-    _show(console, Finding(Mark.GOOD, f"configuration: {len(settings.feeds)} feeds"))
+    _show(console, Finding(Mark.GOOD, f"configuration: {plural(len(settings.feeds), 'feed')}"))
     codes = run_async(_check_all(console, settings))
     wrong = [code for code in codes if code is not Exit.DONE]
-    console.print(f"\n{len(wrong)} things are wrong." if wrong else "\nAll is well.")
+    console.print(f"\nThis is wrong: {plural(len(wrong), 'thing')}." if wrong else "\nAll is well.")
     sys.exit(wrong[0] if wrong else Exit.DONE)
 
 
@@ -88,6 +96,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     async for finding in _api(settings, feeds, keys):
         yield finding
+    if settings.http.address is not None:
+        yield _port(*settings.http.address)
 
 
 def _ledger(settings: Settings) -> Finding:
@@ -95,6 +105,19 @@ def _ledger(settings: Settings) -> Finding:
         return Finding(Mark.GOOD, inspect_ledger(settings.ledger.url))
     except LedgerUnusable as error:
         return Finding(Mark.BAD, error.what, error.remedy, error.exit_code)
+
+
+def _port(host: str, port: int) -> Finding:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            what = f"[http] listen: {host}:{port} cannot be used: {os.strerror(error.errno or 0)}"
+            if error.errno == errno.EADDRINUSE:
+                return Finding(Mark.NOTE, what, "Well if that is the running tablefeed; else choose another port")
+            return Finding(Mark.BAD, what, "Name an address of this machine and a free port", Exit.CANNOT_CREATE)
+    return Finding(Mark.GOOD, f"[http] listen: {host}:{port} is free")
 
 
 async def _directories(feed: Feed) -> AsyncIterator[Finding]:
@@ -108,7 +131,7 @@ async def _directories(feed: Feed) -> AsyncIterator[Finding]:
         count = 0
         async for batch in scan(feed.directory, Selection(feed)):
             count += len(batch.entries)
-        yield Finding(Mark.GOOD, f"feed {feed.name}: {feed.directory} holds {count} files to deliver")
+        yield Finding(Mark.GOOD, f"feed {feed.name}: {feed.directory} holds {plural(count, 'file')} to deliver")
 
 
 async def _api(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str, FileKey]) -> AsyncIterator[Finding]:

@@ -43,7 +43,10 @@ def demo(
         typer.Option(help="Work in this directory and keep it; else in a temporary one.", show_default=False),
     ] = None,
 ) -> None:
-    """Show the whole way of a file, without an account and without a configuration, until Ctrl-C."""
+    """Show the whole way of a file, without an account.
+
+    It needs no configuration, and runs until Ctrl-C.
+    """
     quiet_logs()
     directory = (keep or Path(tempfile.mkdtemp(prefix="tablefeed-demo-"))).resolve()
     try:
@@ -178,7 +181,7 @@ class Demo:
             case "files_queued":
                 self._tell(feed, path, "[cyan]whole[/], so it is queued")
             case "file_delivered":
-                rate = f"{format_size(event['bytes'])} in {event['seconds']:.2f} s, MD5 confirmed by the store"
+                rate = f"{format_size(event['bytes'])} in {event['seconds'] * 1000:.0f} ms, MD5 confirmed by the store"
                 self._tell(feed, path, f"[blue]delivered[/]: {rate}")
             case "file_archived":
                 place = Path(event["destination"]).relative_to(self._directory)
@@ -213,6 +216,8 @@ class Demo:
         verdict = "byte for byte the same." if agreed else "[red]and they differ.[/]"
         self._console.print(f"\n{len(self._archived)} of {len(self._expected)} exports are archived;", end=" ")
         self._console.print(f"the store holds {len(stored)} objects, {verdict}")
+        if missing and not once:
+            self._console.print("The others were still being written or checked when it was ended.")
         if once and missing:
             self._console.print(f"[red]Not archived: {escape(', '.join(sorted(missing)))}[/]")
         failed = code != 0 or (once and (missing or not agreed))

@@ -24,6 +24,7 @@ Config = Annotated[
         help="The configuration file. Without it: $TABLEFEED_CONFIG, then /etc/tablefeed/tablefeed.toml. "
         "Every key may also come from the environment, as TABLEFEED_SECTION__KEY.",
         show_default=False,
+        readable=False,  # we say ourselves why a file cannot be read
     ),
 ]
 

@@ -7,28 +7,27 @@ from typing import Annotated
 import typer
 
 from tablefeed.cli.options import Config, run_async, start
-from tablefeed.service import Left, Service
+from tablefeed.service import Service
 
 
 def run(
     config: Config = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Deliver what is there, then end: 0 when all was delivered, else 1.")
+        bool,
+        typer.Option(
+            "--once",
+            help="Deliver what is there, then end: 0 when all was delivered, else 1. "
+            "What cannot be delivered within half a minute without progress is left for the next time.",
+        ),
     ] = False,
 ) -> None:
-    """Watch the configured directories and deliver what is dropped there, until SIGTERM or SIGINT."""
+    """Watch directories and deliver what is dropped there.
+
+    It runs until SIGTERM or SIGINT; the first drains, a second ends at once.
+    """
     settings, keys = start(config)
     service = Service(settings, os.environ, keys)
     if not once:
         run_async(service.serve())
         return
-    left = run_async(service.deliver_once())
-    _tell(left)
-    sys.exit(left.exit_code)
-
-
-def _tell(left: Left) -> None:
-    for feed, reason in left.troubles.items():
-        typer.echo(f"not delivered: feed {feed}: {reason}", err=True)
-    for feed, path, reason in left.files:
-        typer.echo(f"not delivered: {feed}: {path!a}: {reason}", err=True)
+    sys.exit(run_async(service.deliver_once()).exit_code)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tablefeed.cli.options import parsed, quiet_logs, run_async
+from tablefeed.errors import Exit, Fatal
 from tablefeed.sandbox.objects import StoredObject
 from tablefeed.sandbox.server import SandboxSettings, running
 from tablefeed.signals import Signals
@@ -22,7 +23,9 @@ def sandbox(
     url_lifetime: Annotated[str, typer.Option(help="How long presigned URLs are valid at most, like 30s.")] = "1h",
     strict: Annotated[bool, typer.Option("--strict", help="Demand all query parameters of the presign call.")] = False,
 ) -> None:
-    """Serve a stand-in for ProcessMind's API and its object store, until SIGTERM or SIGINT.
+    """Serve a stand-in for ProcessMind and its object store.
+
+    It runs until SIGTERM or SIGINT.
 
     Signatures and expiry are real. Objects appear as files in DATA/objects, each complete or not at all.
     """
@@ -35,7 +38,10 @@ def sandbox(
         strict=strict,
     )
     quiet_logs()
-    run_async(_serve(settings, host, port))
+    try:
+        run_async(_serve(settings, host, port))
+    except OSError as error:
+        raise Fatal(f"--data {data} cannot be used: {error.strerror}", "Name a directory", Exit.CANNOT_CREATE) from None
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -158,7 +158,7 @@ def parse_listen(value: str) -> tuple[str, int] | None:
         return None
     found = re.fullmatch(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]*)):(?P<port>[0-9]{1,5})", value)
     if found is None or int(found["port"]) > 65_535:
-        raise ValueError('must have the form "127.0.0.1:8787" or "[::1]:8787"; "" turns the pages off')
+        raise ValueError('must have the form "127.0.0.1:8787" or "[::1]:8787"; "" turns it off')
     return found["ipv6"] or found["host"] or "", int(found["port"])
 
 

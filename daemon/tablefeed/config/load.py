@@ -1,6 +1,7 @@
 """Reading the configuration: where it lies, what it says, and everything that is wrong with it, at once."""
 
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,7 +94,8 @@ def _locate(path: Path | None, environ: Mapping[str, str], default: Path) -> Pat
 def _nothing_found(default: Path) -> str:
     return (
         f"there is none: --config is not given, ${CONFIG_VARIABLE} is not set and {default} does not exist. "
-        f"Write a sample with `python -m tablefeed.config.sample > {default}`, fill it in and run `tablefeed check`; "
+        f"Write a sample with `{sys.executable} -m tablefeed.config.sample > {default}`, fill it in and run "
+        "`tablefeed check`; "
         f"or set {FEEDS_VARIABLE} and the other TABLEFEED_ variables"
     )
 

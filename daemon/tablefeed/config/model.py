@@ -123,7 +123,7 @@ class LedgerSettings(Section):
 
 
 class HttpSettings(Section):
-    """Status page, metrics and health checks."""
+    """Health checks over HTTP: /healthz and /readyz."""
 
     listen: Listen = option("127.0.0.1:8787", 'address and port; "" turns it off')
 

@@ -120,10 +120,13 @@ def inspect_ledger(url: str) -> str:
             "Run this as the user that runs the daemon, or correct the owner",
             Exit.NO_PERMISSION,
         )
-    with translated(url):
-        engine = sa.create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=StaticPool)
-        with engine.connect() as connection:
+    engine = sa.create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=StaticPool)
+    try:
+        with translated(url), engine.connect() as connection:
             known = sa.inspect(connection).get_table_names()
+    except DiskTrouble as error:
+        raise LedgerUnusable(str(error), "Free space, or set [ledger] url to a file on a local disk") from None
+    finally:
         engine.dispose()
     if known and "alembic_version" not in known:
         raise LedgerUnusable(f"{path} is a database of something else", "Set [ledger] url to a new file")

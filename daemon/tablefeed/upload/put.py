@@ -172,6 +172,9 @@ class Uploader:
                 signed_headers=signed_headers(grant.url),
                 size=source.version.size,
             )
+        if body.sent() < source.version.size:
+            size = source.version.size
+            raise BadAnswer(origin, f"status {response.status} before it had the file ({body.sent()} of {size} bytes)")
         if _NO_SUCCESS.match(text):
             raise BadAnswer(origin, f"status {response.status} with a page or an error in its body")
         return self._receipt(source, response, origin, started_at), ""

@@ -129,7 +129,7 @@ class Watcher:
         """Log a reason for scanning alone when it is another than the last."""
         if what != self._told:
             self._told = what
-            remedy = "files are found by scans alone: lower watch.rescan to find them sooner"
+            remedy = "until it works again files are found by scans alone; lower watch.rescan if that stays so"
             self._log.warning(event, **fields, remedy=remedy)
 
     async def _watch(self) -> Ended:
