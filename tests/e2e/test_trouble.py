@@ -433,3 +433,23 @@ async def test_a_configuration_that_may_not_be_read_is_named(site: Site) -> None
     code, err = await ended_without_override(site.root / "tablefeed.toml")
     assert code == 77
     assert_clear(err, "tablefeed.toml")
+
+
+async def test_a_refused_file_that_cannot_be_set_aside_yet_is_set_aside_later(
+    site: Site, sandbox: RunningSandbox
+) -> None:
+    """It stays where it is, is not sent, and goes to `failed/` once that can be made."""
+    orders = site.feed("orders")
+    site.sections["upload"] = {"max_size": "1KiB"}
+    (orders / "large.csv").write_bytes(b"x" * 2000)
+    (orders / "failed").write_text("in the way")
+    code, _, err = await command("run", "--once", "--config", str(site.config))
+    assert code == 1
+    assert_clear(err, "is not a directory", str(orders / "failed"))
+    assert "large.csv" in site.dropped("orders")
+    (orders / "failed").unlink()
+    code, _, _ = await command("run", "--once", "--config", str(site.config))
+    assert code == 1
+    assert set(contents(orders / "failed")) == {"large.csv", "large.csv.error.json"}
+    code, _, _ = await command("run", "--once", "--config", str(site.config))
+    assert code == 0

@@ -1,0 +1,57 @@
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import KEY, Site
+from tablefeed.config import load
+from tablefeed.errors import LedgerUnusable
+from tablefeed.ledger import Ledger
+from tablefeed.sandbox.server import SandboxSettings, running
+from tablefeed.service import Service, read_keys
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    async with running(SandboxSettings(tmp_path / "processmind", KEY)) as sandbox:
+        site = Site(tmp_path, sandbox.base_url)
+        site.feed("orders")
+        settings = load(site.config, {})
+        yield Service(settings, {}, read_keys(settings, {}))
+
+
+async def damaged(*_: object) -> None:
+    raise LedgerUnusable("the ledger is damaged", "Move it aside")
+
+
+async def test_a_ledger_that_breaks_while_the_daemon_runs_ends_it_with_its_own_error(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one task raises reaches the command as it is, so that it becomes one line and an exit code."""
+    monkeypatch.setattr(Ledger, "claim", damaged)
+    async with asyncio.timeout(20):
+        with pytest.raises(LedgerUnusable, match="damaged"):
+            await service.serve()
+
+
+async def test_a_ledger_that_breaks_during_a_pass_ends_it_with_its_own_error(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for `--once`, whose parts are other ones."""
+    monkeypatch.setattr(Ledger, "counts", damaged)
+    async with asyncio.timeout(20):
+        with pytest.raises(LedgerUnusable, match="damaged"):
+            await service.deliver_once()
+
+
+async def test_a_signal_ends_a_daemon_that_has_nothing_to_do(service: Service) -> None:
+    """At once, and with the ledger free for the next one."""
+    serving = asyncio.create_task(service.serve())
+    while not any(task.get_name() == "dispatcher" for task in asyncio.all_tasks()):
+        await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(20):
+        await serving
