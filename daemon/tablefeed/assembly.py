@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 import aiohttp
 import structlog
@@ -16,24 +18,28 @@ import structlog
 from tablefeed.archive import Archiver
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import KeySource, Settings
-from tablefeed.dispatch import Dispatcher
+from tablefeed.dispatch import Dispatcher, Front
+from tablefeed.duplicates import Contents
 from tablefeed.errors import DiskTrouble, Fatal, FeedBlocked, FileRefused
 from tablefeed.gates import Gates
+from tablefeed.housekeeping import Housekeeper
 from tablefeed.http import make_session, tls_context
 from tablefeed.intake import Intake
 from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
-from tablefeed.model import Feed, FileVersion
+from tablefeed.model import ApiAccess, Feed, FileVersion
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.presence import assert_present
 from tablefeed.presign import Presigner
 from tablefeed.processmind import ProcessMindApi
+from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
-from tablefeed.upload import Uploader, grant_headers
+from tablefeed.upload import Uploader, digest, grant_headers
 
 log = structlog.get_logger("service")
 
 _MOST_THREADS = 32
+_CHORES = 2
 _CLOSING = 10.0
 """Seconds that moves under way get at the end."""
 
@@ -66,6 +72,9 @@ class Parts:
     slots: FairSlots
     gates: Gates
     intakes: Mapping[str, Intake]
+    """By the name of the feed, as `feeds`; both change with a reload."""
+    roster: Roster[Intake]
+    housekeeper: Housekeeper
     troubles: dict[str, str]
     """Feeds whose directory cannot be read now, with the reason of each."""
     changed: asyncio.Event
@@ -98,6 +107,20 @@ class _Links:
         self.dispatcher: Dispatcher | None = None
         self.troubles: dict[str, str] = {}
         self.changed = asyncio.Event()
+        self._held: dict[str, str] = {}
+
+    def front(self, feed: str) -> Front | None:
+        return self.intakes[feed].front() if feed in self.intakes else None
+
+    def held(self, feed: str, front: Front) -> None:
+        path = front.ahead.path if front.ahead else ""
+        if self._held.get(feed) != path:
+            self._held[feed] = path
+            log.info("feed_held", feed=feed, path=path, reason=front.reason, effect="those behind it wait for it")
+
+    def forget(self, feed: str) -> None:
+        self.troubles.pop(feed, None)
+        self._held.pop(feed, None)
 
     def look(self, feed: str, path: str) -> None:
         if feed in self.intakes:
@@ -172,12 +195,14 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     if held:
         log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
     readers = ThreadPoolExecutor(min(_MOST_THREADS, settings.upload.concurrency), thread_name_prefix="read")
+    chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
     archivers = _Archivers()
     try:
         async with make_session(settings.upload.concurrency + settings.api.concurrency, context) as session:
-            yield _connected(settings, feeds, keys, ledger, session, readers, archivers)
+            yield _connected(settings, feeds, keys, ledger, session, readers, chores, archivers)
     finally:
         readers.shutdown(wait=False)
+        chores.shutdown(wait=False, cancel_futures=True)
         with suppress(TimeoutError):  # a share that hangs must not keep the daemon from ending
             async with asyncio.timeout(_CLOSING):
                 await archivers.close()
@@ -191,6 +216,7 @@ def _connected(
     ledger: Ledger,
     session: aiohttp.ClientSession,
     readers: ThreadPoolExecutor,
+    chores: ThreadPoolExecutor,
     archivers: _Archivers,
 ) -> Parts:
     by_name = {feed.name: feed for feed in feeds}
@@ -199,14 +225,13 @@ def _connected(
     gates = Gates(steady, random.random)
     for feed in feeds:
         gates.relate(feed.name, feed.api.origin)
-    slots = FairSlots(
-        settings.upload.concurrency, lambda name: Share(by_name[name].concurrency, by_name[name].priority)
-    )
+    slots = FairSlots(settings.upload.concurrency, partial(_share, by_name))
     pipeline = Pipeline(
         by_name,
         ledger,
-        _presigner(settings, feeds, keys, ledger, session, clocks),
+        _presigner(settings, keys, ledger, session, clocks),
         _uploader(settings, session, readers, clocks),
+        Contents(ledger, partial(_digest, readers)),
         archivers,
         slots,
         gates,
@@ -224,27 +249,57 @@ def _connected(
         wall=time.time,
         steady=steady,
         ended=links.changed.set,
+        front=links.front,
+        held=links.held,
     )
     links.dispatcher = dispatcher
-    links.intakes |= _intakes(settings, feeds, _Inbox(ledger, pipeline), links)
-    return Parts(by_name, ledger, pipeline, dispatcher, slots, gates, links.intakes, links.troubles, links.changed)
+    make_intake = partial(_intake, settings, _Inbox(ledger, pipeline), links)
+    links.intakes |= {feed.name: make_intake(feed) for feed in feeds}
+    return Parts(
+        feeds=by_name,
+        ledger=ledger,
+        pipeline=pipeline,
+        dispatcher=dispatcher,
+        slots=slots,
+        gates=gates,
+        intakes=links.intakes,
+        roster=Roster(
+            by_name, links.intakes, make_intake, dispatcher, gates, changed=links.changed, forget=links.forget
+        ),
+        housekeeper=Housekeeper(
+            by_name,
+            ledger,
+            pipeline.set_aside_leftovers,
+            chores,
+            wall=time.time,
+            history_keep=settings.ledger.history_keep,
+        ),
+        troubles=links.troubles,
+        changed=links.changed,
+    )
+
+
+def _share(feeds: Mapping[str, Feed], name: str) -> Share:
+    """A feed's share of the slots; one that is not served any more has no limit for what it still sends."""
+    feed = feeds.get(name)
+    return Share(feed.concurrency, feed.priority) if feed else Share(0, 0)
 
 
 def _presigner(
     settings: Settings,
-    feeds: Sequence[Feed],
     keys: Mapping[str, FileKey],
     ledger: Ledger,
     session: aiohttp.ClientSession,
     clocks: ServerClocks,
 ) -> Presigner:
     limit = asyncio.Semaphore(settings.api.concurrency)
-    apis = {
-        access: ProcessMindApi(session, access, keys[access.key_name], clocks=clocks, wall=time.time, limit=limit)
-        for access in {feed.api for feed in feeds}
-    }
+
+    @cache
+    def api(access: ApiAccess) -> ProcessMindApi:
+        return ProcessMindApi(session, access, keys[access.key_name], clocks=clocks, wall=time.time, limit=limit)
+
     return Presigner(
-        apis.__getitem__,
+        api,
         ledger,
         grant_headers,
         clocks=clocks,
@@ -267,17 +322,18 @@ def _uploader(
     )
 
 
-def _intakes(settings: Settings, feeds: Sequence[Feed], inbox: _Inbox, links: _Links) -> dict[str, Intake]:
-    return {
-        feed.name: Intake(
-            feed,
-            inbox,
-            rescan=settings.watch.rescan,
-            polling=settings.watch.polling,
-            clock=time.time,
-            on_queued=links.queued,
-            on_trouble=links.trouble(feed.name),
-            on_recovered=links.recovered(feed.name),
-        )
-        for feed in feeds
-    }
+async def _digest(readers: ThreadPoolExecutor, directory: Path, version: FileVersion) -> str:
+    return await asyncio.get_running_loop().run_in_executor(readers, digest, directory, version, writer_of)
+
+
+def _intake(settings: Settings, inbox: _Inbox, links: _Links, feed: Feed) -> Intake:
+    return Intake(
+        feed,
+        inbox,
+        rescan=settings.watch.rescan,
+        polling=settings.watch.polling,
+        clock=time.time,
+        on_queued=links.queued,
+        on_trouble=links.trouble(feed.name),
+        on_recovered=links.recovered(feed.name),
+    )

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from tablefeed.gates import Gates
 from tablefeed.ledger import Want
-from tablefeed.model import Entry, Feed
+from tablefeed.model import Entry, Feed, FileVersion
 
 TICK = 15.0
 """Seconds after which the dispatcher looks for due files of all feeds, whatever it was told."""
@@ -31,6 +31,15 @@ class Demand:
     priority: int
     allowance: int | None
     """What its gates let through now; None: any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What stands before the queue of a strict feed: the first of the files that are not whole yet."""
+
+    ahead: FileVersion | None = None
+    reason: str = ""
+    """What that file waits for."""
 
 
 def plan(demands: Sequence[Demand], room: int) -> dict[str, int]:
@@ -90,11 +99,16 @@ class Dispatcher:
         wall: Callable[[], float],
         steady: Callable[[], float],
         ended: Callable[[], None] = lambda: None,
+        front: Callable[[str], Front | None] = lambda _: Front(),
+        held: Callable[[str, Front], None] = lambda _feed, _front: None,
     ) -> None:
         """`slots`: uploads at a time. `wall` gives Unix seconds, `steady` is the clock of the gates.
 
-        `ended` is called after each file.
+        `ended` is called after each file. `front` tells what stands before a strict feed's queue, None while that is
+        not known, and `held` is called when a strict feed was given nothing and something stands there.
         """
+        self._front = front
+        self._held = held
         self._queue = queue
         self._feeds = feeds
         self._gates = gates
@@ -137,6 +151,10 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Files claimed and not ended."""
         return self._in_flight.total()
+
+    def in_flight_of(self, feed: str) -> int:
+        """Files of one feed that are claimed and not ended."""
+        return self._in_flight[feed]
 
     async def run(self) -> None:
         """Dispatch until `stop`, then wait for the files in flight."""
@@ -185,28 +203,37 @@ class Dispatcher:
             self.due_at(following)
 
     async def _claim(self) -> list[Entry]:
-        wants = plan([self._demand(feed) for feed in self._maybe], self._room())
-        if not wants:
+        self._maybe = {feed: None for feed in self._maybe if feed in self._feeds}
+        fronts = {feed: self._front(feed) if self._feeds[feed].strict else Front() for feed in self._maybe}
+        counts = plan([self._demand(feed) for feed, front in fronts.items() if front is not None], self._room())
+        if not counts:
             return []
-        for feed in wants:
+        wants = [self._want(feed, count, fronts[feed] or Front()) for feed, count in counts.items()]
+        for feed in counts:
             del self._maybe[feed]
             self._gates.probe(feed)
-        entries = await self._queue.claim([Want(f, self._feeds[f].order, count) for f, count in wants.items()])
+        entries = await self._queue.claim(wants)
         got = Counter(entry.version.feed for entry in entries)
         self._in_flight.update(got)
-        for feed, count in wants.items():
+        for feed, count in counts.items():
             if got[feed] == count:
                 self._maybe.setdefault(feed)
             elif got[feed] == 0:
                 self._gates.ended(feed)
+                if (front := fronts[feed]) and front.ahead is not None:
+                    self._held(feed, front)
         return entries
+
+    def _want(self, name: str, count: int, front: Front) -> Want:
+        feed = self._feeds[name]
+        return Want(name, feed.order, count, feed.strict, front.ahead)
 
     def _demand(self, name: str) -> Demand:
         feed = self._feeds[name]
         return Demand(
             feed=name,
             in_flight=self._in_flight[name],
-            limit=2 * feed.concurrency,
+            limit=1 if feed.strict else 2 * feed.concurrency,
             priority=feed.priority,
             allowance=self._gates.allowance(name),
         )

@@ -14,6 +14,7 @@
     │   ├── SourceChanged      the file is no longer the version that was queued
     │   ├── FileRefused        this file can never be delivered: set aside
     │   └── FeedBlocked        the feed cannot deliver at all: paused and probed
+    ├── NotRestored            a refused file cannot be put back where it was dropped
     └── Fatal                  the daemon cannot run; carries the exit code
         ├── ConfigInvalid
         ├── LedgerUnusable
@@ -151,6 +152,10 @@ class FeedBlocked(DeliveryError):
         self.remedy = remedy
         self.maybe_file = maybe_file
         super().__init__(f"{reason}. {remedy}")
+
+
+class NotRestored(TablefeedError):
+    """A refused file cannot be put back where it was dropped."""
 
 
 class Fatal(TablefeedError):

@@ -88,6 +88,12 @@ class Gates:
         """Let the feed wait while this server fails."""
         self._hosts_of.setdefault(feed, set()).add(origin)
 
+    def forget(self, feed: str) -> None:
+        """Begin with the feed as if nothing had failed: it is not served any more, or not as before."""
+        self._hosts_of.pop(feed, None)
+        for place in Place:
+            self._feeds.pop((feed, place), None)
+
     def allowance(self, feed: str) -> int | None:
         """How many files of the feed may start now; None: any number."""
         now = self._clock()

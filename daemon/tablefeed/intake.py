@@ -14,7 +14,9 @@ from typing import Protocol, TypeVar, assert_never
 import structlog
 
 from tablefeed.clock import steady
+from tablefeed.dispatch import Front
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.ledger import comes_first
 from tablefeed.model import Feed, FileVersion, Ready, printable
 from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
 from tablefeed.watch.judge import Judge, Verdict
@@ -65,8 +67,8 @@ class Intake:
     ) -> None:
         """`rescan` is the time between scans, `tick` the time between looks at a directory that is away, in seconds.
 
-        `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name after files
-        were queued; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
+        `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name when files
+        may have become due; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
         """
         self._feed = feed
         self._ledger = ledger
@@ -106,6 +108,16 @@ class Intake:
         """Whether there is something to look at again."""
         return bool(self._hints)
 
+    def front(self) -> Front | None:
+        """The first, in the feed's order, of the files that are not whole yet; None before all have been seen."""
+        if not self.scanned.is_set() or not self._pending.is_complete:
+            return None
+        first = Front()
+        for version, wait in self._pending.versions():
+            if first.ahead is None or comes_first(self._feed.order, version, first.ahead):
+                first = Front(version, wait.reason)
+        return first
+
     def hint(self, path: str) -> None:
         """Look at a path (relative to the feed's directory, "" for all of it) soon."""
         if self._rules.marks(path):
@@ -132,6 +144,7 @@ class Intake:
                     if steady() >= self._scan_at:
                         await self._scan_or_report()
                     await self._look_around()
+                    self._tell_strict()
                     if self._pending.has_room_again():
                         self._want_scan()
                     await self._sleep(self._scan_at - steady())
@@ -147,12 +160,18 @@ class Intake:
         await self._scan_or_report()
         while True:
             await self._look_around()
+            self._tell_strict()
             if self._pending.has_room_again():
                 await self._scan_or_report()
             due = self._pending.next_due()
             if due is None or due - self._clock() > end - steady() or steady() >= end:
                 return self.waiting
             await self._sleep(end - steady())
+
+    def _tell_strict(self) -> None:
+        """In a strict feed, what no longer has to be waited for may let another file go."""
+        if self._feed.strict:
+            self._on_queued(self._feed.name)
 
     def _watcher(self) -> Watcher:
         return Watcher(
@@ -268,7 +287,7 @@ class Intake:
                 case Settled():
                     settled.append(verdict.version)
                 case Wait() as wait:
-                    self._pending.put(verdict.path, verdict.history, wait, self._scans)
+                    self._pending.put(verdict.path, verdict.history, wait, self._scans, verdict.version)
                 case Refuse(reason, remedy):
                     path = printable(str(self._feed.directory / verdict.path))
                     refused.append((verdict.version, FileRefused(path, reason, remedy)))

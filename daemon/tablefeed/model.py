@@ -43,6 +43,13 @@ class Order(StrEnum):
     NAME = "name"
 
 
+class Duplicates(StrEnum):
+    """What becomes of a file whose very content the feed has delivered before."""
+
+    UPLOAD = "upload"
+    SKIP = "skip"
+
+
 OWN_PREFIX = ".tablefeed-"
 """How our own hidden files in other people's directories are named, all of which are temporary."""
 
@@ -146,6 +153,8 @@ class Entry:
     """When it failed last."""
     grant: Grant | None = None
     receipt: Receipt | None = None
+    duplicate_of: int | None = None
+    """The id of the row that delivered the same content before: this one is moved and not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +189,19 @@ class Feed:
     settle: float = 2.0
     empty_after: float = 86_400.0
     order: Order = Order.OLDEST
+    strict: bool = False
+    """One file at a time, in order: a file that must wait holds those behind it."""
     concurrency: int = 0
     priority: int = 0
     archive: str = "archive"
     """A directory, relative to the feed's or absolute, with strftime codes; or `delete`, or `leave`."""
     failed: str = "failed"
+    archive_keep: float = 0.0
+    """0: for ever."""
+    duplicates: Duplicates = Duplicates.UPLOAD
     max_size: int = 5 * 2**30
+
+    @property
+    def target(self) -> str:
+        """The datatable in full: where the API has it."""
+        return f"{self.api.base_url}/tenant/{self.api.tenant_id}/datatable/{self.datatable_id}"

@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 
 from tablefeed.archive import Archiver
+from tablefeed.duplicates import Contents
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
 from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Closing, Failure, Ledger
@@ -45,6 +46,7 @@ class Pipeline:
         ledger: Ledger,
         presigner: Presigner,
         uploader: Uploader,
+        contents: Contents,
         archivers: Callable[[str], Archiver],
         slots: FairSlots,
         gates: Gates,
@@ -62,6 +64,7 @@ class Pipeline:
         self._ledger = ledger
         self._presigner = presigner
         self._uploader = uploader
+        self._contents = contents
         self._archivers = archivers
         self._slots = slots
         self._gates = gates
@@ -80,18 +83,35 @@ class Pipeline:
 
     async def deliver(self, entry: Entry) -> None:
         """Send the file unless that is done, then archive it; any failure is decided on and recorded."""
-        feed = self._feeds[entry.version.feed]
+        feed = self._feeds.get(entry.version.feed)
+        if feed is None:
+            await self._ledger.put_back(entry.id)
+            return
         try:
             if entry.state is State.UPLOADING:
-                receipt = await self._send(feed, entry)
-                await asyncio.shield(self._ledger.uploaded(entry.id, receipt))
-                self._note_delivery(entry, receipt)
-                entry = replace(entry, state=State.UPLOADED, receipt=receipt)
+                entry = await self._deliver(feed, entry)
             await self._archive(feed, entry)
         except Draining:
             return
         except DeliveryError as error:
             await self._fail(feed, entry, error)
+
+    async def _deliver(self, feed: Feed, entry: Entry) -> Entry:
+        """Bring the content to the store, unless it is there from an earlier file and duplicates are to be skipped."""
+        async with self._contents.compared(feed, entry.version) as earlier:
+            if earlier is not None and earlier.receipt is not None:
+                return await self._skip(feed, entry, earlier, earlier.receipt)
+            receipt = await self._send(feed, entry)
+            await asyncio.shield(self._ledger.uploaded(entry.id, receipt, target=feed.target))
+        self._note_delivery(entry, receipt)
+        return replace(entry, state=State.UPLOADED, receipt=receipt)
+
+    async def _skip(self, feed: Feed, entry: Entry, earlier: Entry, proof: Receipt) -> Entry:
+        now = self._in(0)
+        receipt = replace(proof, started_at=now, finished_at=now)
+        await self._ledger.uploaded(entry.id, receipt, target=feed.target, duplicate_of=earlier.id)
+        log.info("file_skipped", feed=feed.name, path=entry.version.path, same_as=earlier.version.path, id=earlier.id)
+        return replace(entry, state=State.UPLOADED, receipt=receipt, duplicate_of=earlier.id)
 
     async def _send(self, feed: Feed, entry: Entry) -> Receipt:
         tries = 0

@@ -1,8 +1,8 @@
 """The daemon's life: start, run, drain. `serve` runs until a signal, `deliver_once` until nothing is left to do."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ import structlog
 from tablefeed import __version__
 from tablefeed.assembly import FileKey, Parts, assembled
 from tablefeed.clock import steady
-from tablefeed.config import Settings, key_source, to_feeds
+from tablefeed.config import Settings, key_source, needs_restart, to_feeds
 from tablefeed.errors import Exit, Fatal
 from tablefeed.lease import ignore_lease_breaks
 from tablefeed.model import Entry, State
@@ -24,8 +24,6 @@ log = structlog.get_logger("service")
 
 PATIENCE = 30.0
 """Seconds that `--once` waits for a file to become whole, and for a delivery to succeed, before it leaves the rest."""
-HOUSEKEEPING = 3_600.0
-_PURGE_BATCH = 1_000
 _LEDGER_PATIENCE = 2.0
 
 
@@ -51,10 +49,21 @@ def read_keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, FileK
 class Service:
     """One daemon. Both methods raise Fatal when it cannot run, and only then."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], keys: Mapping[str, FileKey]) -> None:
-        """`environ` is that of the process, for systemd's variables."""
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        keys: dict[str, FileKey],
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
+        """`environ` is that of the process. `keys` gets the keys that a reload brings.
+
+        `reread` reads the settings anew, for a reload; without it they stay as they are. It raises Fatal.
+        """
         self._settings = settings
+        self._environ = environ
         self._keys = keys
+        self._reread = reread or (lambda: settings)
         self._feeds = to_feeds(settings, environ)
         self._notifier = Notifier(environ)
         self._signals = Signals()
@@ -75,19 +84,19 @@ class Service:
     async def _run(self, parts: Parts) -> None:
         async with asyncio.TaskGroup() as tasks:
             dispatching = tasks.create_task(parts.dispatcher.run(), name="dispatcher")
-            background = [
-                tasks.create_task(intake.run(), name=f"intake {name}") for name, intake in parts.intakes.items()
-            ]
+            parts.roster.start(tasks)
             chores: list[Coroutine[Any, Any, None]] = [
                 self._announce(parts),
-                _housekeeping(parts, self._settings.ledger.history_keep),
+                parts.housekeeper.run(),
                 self._feed_watchdog(),
+                self._reload_when_asked(parts),
             ]
-            background += [tasks.create_task(chore) for chore in chores]
+            background = [tasks.create_task(chore) for chore in chores]
             await self._signals.drain.wait()
             self._notifier.stopping()
             for task in background:
                 task.cancel()
+            parts.roster.stop()
             parts.slots.drain()
             parts.dispatcher.stop()
             await self._drained(parts, dispatching)
@@ -109,12 +118,45 @@ class Service:
 
     async def _announce(self, parts: Parts) -> None:
         """Tell systemd that the daemon is ready: the ledger is open and every feed's first scan has begun or failed."""
-        for name, intake in parts.intakes.items():
-            while not intake.first_scan.is_set() and name not in parts.troubles:
-                parts.changed.clear()
-                await _first(intake.first_scan.wait(), parts.changed.wait())
+        while slow := [
+            intake
+            for name, intake in parts.intakes.items()
+            if not intake.first_scan.is_set() and name not in parts.troubles
+        ]:
+            parts.changed.clear()
+            await _first(slow[0].first_scan.wait(), parts.changed.wait())
         self._notifier.ready()
         log.info("ready", feeds=len(parts.feeds), troubles=len(parts.troubles))
+
+    async def _reload_when_asked(self, parts: Parts) -> None:
+        while True:
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
+            self._notifier.reloading()
+            await self._reload(parts)
+            self._notifier.ready()
+
+    async def _reload(self, parts: Parts) -> None:
+        """Serve the feeds that the configuration names now; one with errors changes nothing."""
+        try:
+            settings = await asyncio.to_thread(self._reread)
+            keys = await asyncio.to_thread(read_keys, settings, self._environ)
+            feeds = to_feeds(settings, self._environ)
+        except Fatal as error:
+            log.error("reload_refused", reason=str(error), effect="nothing was changed; the daemon goes on as before")
+            return
+        for name, key in keys.items():
+            self._keys.setdefault(name, key).value = key.value
+        changes = await parts.roster.change(feeds)
+        log.info("reloaded", feeds=len(feeds), added=changes.added, changed=changes.changed, removed=changes.removed)
+        waiting: Counter[str] = Counter()
+        for (feed, _), count in (await parts.ledger.counts()).items():
+            waiting[feed] += count
+        for name in changes.removed:
+            if waiting[name]:
+                log.warning("feed_removed", feed=name, queued=waiting[name], effect="they wait until it is there again")
+        if fixed := needs_restart(self._settings, settings):
+            log.warning("reload_partial", keys=fixed, remedy="restart the daemon: these are read at its start only")
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval
@@ -157,7 +199,7 @@ def _why(entry: Entry, reason: str | None) -> str:
 
 async def _once(parts: Parts) -> tuple[tuple[str, str, str], ...]:
     """Queue all that is whole, then wait until it is delivered or nothing has moved for a while."""
-    await parts.pipeline.set_aside_leftovers()
+    await parts.housekeeper.tidy()
     while True:
         waiting = await _settled(parts)
         began = steady()
@@ -187,15 +229,6 @@ async def _exhausted(parts: Parts, began: float) -> bool:
     if waiting <= set(parts.gates.paused()):
         return True
     return steady() - max(began, parts.pipeline.progressed_at) > PATIENCE
-
-
-async def _housekeeping(parts: Parts, history_keep: float) -> None:
-    """Forget closed rows once they are old enough, and try again to move refused files that could not be moved."""
-    while True:
-        await parts.pipeline.set_aside_leftovers()
-        before = round((time.time() - history_keep) * 1000)
-        full = await parts.ledger.purge(before, _PURGE_BATCH) == _PURGE_BATCH
-        await asyncio.sleep(0 if full else HOUSEKEEPING)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

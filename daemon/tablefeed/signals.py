@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as events: the first asks to end in good order, the second to end at once."""
+"""Signals as events: SIGTERM and SIGINT ask to end, in good order at first and at once after that; SIGHUP to reload."""
 
 import asyncio
 import signal
@@ -17,22 +17,20 @@ class Signals:
         """Nothing is caught before `caught`."""
         self.drain = asyncio.Event()
         self.end = asyncio.Event()
+        self.reload = asyncio.Event()
 
     @asynccontextmanager
     async def caught(self) -> AsyncIterator[None]:
-        """Catch both while the block runs."""
+        """Catch them while the block runs."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, number)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
-
-    def _hung_up(self) -> None:
-        log.warning("reload_not_available", remedy="restart the daemon for a changed configuration")
 
     def _received(self, number: int) -> None:
         if self.drain.is_set():

@@ -1,10 +1,8 @@
 """Servers that fail: what passes is waited for, the same object is written again, and nothing is set aside."""
 
 import asyncio
-import hashlib
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,33 +10,10 @@ import pytest
 from aiohttp import web
 
 from support.daemon import KEY, Site, contents, running_daemon
-from support.stores import serving
+from support.stores import Server, serving
 from tablefeed.sandbox.server import SandboxSettings, running
 
 pytestmark = pytest.mark.timeout(120)
-
-
-class Server:
-    """API and store in one, whose store behaves as the test says."""
-
-    def __init__(self, put: Callable[["Server", web.Request, bytes], Awaitable[web.StreamResponse]]) -> None:
-        self._put = put
-        self.grants = 0
-        self.puts: list[str] = []
-        self.objects: dict[str, bytes] = {}
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        if request.method == "GET":
-            self.grants += 1
-            url = f"http://{request.host}/object/{self.grants}?Expires={round(time.time()) + 3600}&Signature=s1g"
-            return web.json_response({"PreSignedUploadUrl": url})
-        self.puts.append(request.path)
-        return await self._put(self, request, await request.read())
-
-    def take(self, request: web.Request, body: bytes) -> web.Response:
-        """Store the object and say so."""
-        self.objects[request.path] = body
-        return web.Response(headers={"ETag": hashlib.md5(body, usedforsecurity=False).hexdigest()})
 
 
 def drop(site: Site, count: int = 1) -> Path:

@@ -392,16 +392,6 @@ async def test_systemd_is_told_when_the_daemon_is_ready_alive_and_stopping(site:
     assert said.index("READY=1") < said.index("STOPPING=1")
 
 
-async def test_a_hang_up_does_not_end_the_daemon(site: Site) -> None:
-    """SIGHUP is answered with what to do instead."""
-    site.feed("orders")
-    async with running_daemon(site.config) as daemon:
-        await daemon.until_event("ready")
-        daemon.process.send_signal(signal.SIGHUP)
-        await daemon.until_event("reload_not_available")
-        assert await daemon.end() == 0
-
-
 async def test_the_sandbox_names_a_data_directory_that_cannot_be_used() -> None:
     """One line and exit code 73."""
     code, _, err = await command("sandbox", "--listen", "127.0.0.1:0", "--data", "/proc/nowhere")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -18,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tablefeed.ledger
-from support.ledgers import GRANT, RECEIPT, Clock, opened, version
+from support.ledgers import GRANT, RECEIPT, Clock, opened, states, version
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
-from tablefeed.ledger import Closing, Failure, Ledger, Want
+from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want
 from tablefeed.ledger.schema import HEAD, FsPath, metadata
-from tablefeed.model import Order, State
+from tablefeed.model import FileVersion, Order, State
 
 ONE = [Want("orders", Order.OLDEST, 1)]
 MANY = [Want("orders", Order.OLDEST, 1000)]
@@ -249,7 +250,7 @@ async def test_old_rows_are_purged_but_never_those_of_files_left_in_place(ledger
     await deliver(ledger, left_in_place=True)
     await ledger.enqueue([version("c.csv")])
     clock.now += 100
-    assert await ledger.purge(clock.ms, 10) == 1
+    assert await ledger.purge(Purge(clock.ms, 10)) == 1
     assert await ledger.unknown([version("b.csv"), version("c.csv")]) == []
 
 
@@ -349,6 +350,125 @@ async def test_migrations_make_what_the_statements_expect(ledger: Ledger) -> Non
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
+async def test_a_strict_claim_is_of_the_first_file_and_no_other(ledger: Ledger, clock: Clock) -> None:
+    """While the first one waits for its next try, nothing behind it goes; once it is refused, the next one does."""
+    strict = [Want("orders", Order.OLDEST, 1, strict=True)]
+    await ledger.enqueue([version("b.csv", mtime_ns=2), version("a.csv", mtime_ns=1)])
+    [first] = await ledger.claim(strict)
+    assert first.version.path == "a.csv"
+    await ledger.failed(Failure(first.id, ERROR, clock.ms + 1000, counts=True, keep_grant=True))
+    assert await ledger.claim(strict) == []
+    clock.now += 1
+    [again] = await ledger.claim(strict)
+    assert again.id == first.id
+    await ledger.rejected(again.id, REFUSED)
+    [second] = await ledger.claim(strict)
+    assert second.version.path == "b.csv"
+
+
+async def test_a_strict_claim_does_not_wait_for_moves(ledger: Ledger, clock: Clock) -> None:
+    """What is delivered holds nobody, whether it could be archived or not."""
+    strict = [Want("orders", Order.OLDEST, 1, strict=True)]
+    await ledger.enqueue([version("a.csv", mtime_ns=1), version("b.csv", mtime_ns=2)])
+    [first] = await ledger.claim(strict)
+    await ledger.uploaded(first.id, RECEIPT)
+    await ledger.failed(Failure(first.id, ERROR, clock.ms + 1000, counts=True, keep_grant=True))
+    [second] = await ledger.claim(strict)
+    assert second.version.path == "b.csv"
+
+
+@pytest.mark.parametrize(
+    ("order", "early", "late"),
+    [
+        (Order.OLDEST, version("z.csv", mtime_ns=3), version("z.csv", mtime_ns=9)),
+        (Order.NEWEST, version("z.csv", mtime_ns=9), version("z.csv", mtime_ns=3)),
+        (Order.NAME, version("a.csv"), version("z.csv")),
+    ],
+)
+async def test_a_strict_claim_waits_for_a_file_that_is_not_whole_yet(
+    ledger: Ledger, order: Order, early: FileVersion, late: FileVersion
+) -> None:
+    """What comes behind such a file in the feed's order is not sent before it; what comes before it is."""
+    await ledger.enqueue([version("m.csv", mtime_ns=5)])
+    assert await ledger.claim([Want("orders", order, 1, strict=True, ahead=early)]) == []
+    assert len(await ledger.claim([Want("orders", order, 1, strict=True, ahead=late)])) == 1
+
+
+async def test_content_that_was_delivered_is_found_by_size_and_md5_within_feed_and_target(ledger: Ledger) -> None:
+    """Another feed, another datatable, another size or other bytes are news."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await ledger.uploaded(entry.id, RECEIPT, target="table-1")
+    assert await ledger.has_delivered("orders", "table-1", 10)
+    assert not await ledger.has_delivered("orders", "table-2", 10)
+    assert not await ledger.has_delivered("other", "table-1", 10)
+    assert not await ledger.has_delivered("orders", "table-1", 11)
+    found = await ledger.delivery_of("orders", "table-1", 10, RECEIPT.md5)
+    assert found is not None
+    assert (found.id, found.receipt) == (entry.id, RECEIPT)
+    assert await ledger.delivery_of("orders", "table-1", 10, "1" * 32) is None
+    assert await ledger.delivery_of("orders", "table-2", 10, RECEIPT.md5) is None
+
+
+async def test_a_duplicate_ends_as_skipped_and_is_never_sent(tmp_path: Path) -> None:
+    """It goes the way of a delivered file to the archive, also over a restart, and its row names the one it repeats."""
+    async with opened(tmp_path / "ledger.db") as ledger:
+        await ledger.enqueue([version("a.csv"), version("b.csv", mtime_ns=6)])
+        first, second = await ledger.claim(MANY)
+        await ledger.uploaded(first.id, RECEIPT, target="t")
+        await ledger.archived(Closing(first.id, "/archive/a.csv"))
+        await ledger.uploaded(second.id, RECEIPT, target="t", duplicate_of=first.id)
+    async with opened(tmp_path / "ledger.db") as reopened_ledger:
+        [entry] = await reopened_ledger.claim(MANY)
+        assert (entry.state, entry.duplicate_of) == (State.UPLOADED, first.id)
+        await reopened_ledger.archived(Closing(entry.id, "/archive/b.csv"))
+    assert states(tmp_path / "ledger.db", "orders") == {"a.csv": "archived", "b.csv": "skipped"}
+
+
+async def test_a_claim_that_was_not_tried_is_put_back_as_it_was(ledger: Ledger) -> None:
+    """No attempt is counted, and the grant stays."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await ledger.granted(entry.id, GRANT)
+    await ledger.put_back(entry.id)
+    [again] = await ledger.claim(ONE)
+    assert (again.id, again.attempts, again.grant) == (entry.id, 0, GRANT)
+
+
+async def test_rows_whose_archived_file_is_yet_to_be_removed_are_not_purged(ledger: Ledger, clock: Clock) -> None:
+    """Their row is all that tells where the file lies and how old it is."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await ledger.uploaded(entry.id, RECEIPT)
+    await ledger.archived(Closing(entry.id, "/archive/a.csv"))
+    clock.now += 100
+    keeping = Purge(clock.ms, 10, ("orders",))
+    assert await ledger.purge(keeping) == 0
+    await ledger.removed(entry.id)
+    assert await ledger.purge(keeping) == 1
+
+
+async def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its rows keep all they had."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    connection = sa.create_engine(url).connect()
+    config = Config()
+    config.set_main_option("script_location", str(Path(tablefeed.ledger.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+    connection.execute(
+        sa.text(
+            "INSERT INTO files (feed, path, device, inode, size, mtime_ns, state, queued_at, due_at, attempts, "
+            "left_in_place) VALUES ('orders', 'a.csv', 1, 1, 10, 5, 'queued', 7, 7, 2, 0)"
+        )
+    )
+    connection.commit()
+    connection.engine.dispose()
+    async with opened(tmp_path / "ledger.db") as ledger:
+        [entry] = await ledger.claim(ONE)
+    assert (entry.version, entry.queued_at, entry.attempts) == (version(), 7, 2)
+
+
 async def test_the_hot_queries_use_their_indexes(ledger: Ledger, tmp_path: Path) -> None:
     """A claim, a lookup by path and a look for due rows never read the whole table."""
     statements: list[tuple[str, object]] = []
@@ -362,6 +482,10 @@ async def test_the_hot_queries_use_their_indexes(ledger: Ledger, tmp_path: Path)
     await ledger.claim(ONE)
     await ledger.feeds_due(0, 1)
     await ledger.next_due(0)
+    await ledger.claim([Want("orders", Order.OLDEST, 1, strict=True)])
+    await ledger.delivery_of("orders", "t", 10, "0" * 32)
+    await ledger.archived_before("orders", 5, (0, 0), 10)
+    await ledger.left_before(5, (0, 0), 10)
     selects = [(text, values) for text, values in statements if text.startswith("SELECT")]
     assert len(selects) >= 6
     with sqlite3.connect(tmp_path / "ledger.db") as raw:

@@ -1,6 +1,7 @@
 """Real ledgers on real files, with a clock that the test sets."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -53,3 +54,9 @@ RECEIPT = Receipt(
     started_at=1_700_000_000_000,
     finished_at=1_700_000_001_000,
 )
+
+
+def states(ledger: Path, feed: str) -> dict[str, str]:
+    """The state of the latest row of each path of a feed."""
+    with sqlite3.connect(ledger) as raw:
+        return dict(raw.execute("SELECT path, state FROM files WHERE feed = ? ORDER BY id", (feed,)))

@@ -1,6 +1,7 @@
 """Servers on loopback that behave as a test says, and an uploader that talks to them."""
 
 import asyncio
+import hashlib
 import random
 import ssl
 import time
@@ -19,6 +20,29 @@ from tablefeed.model import FileVersion, Grant
 from tablefeed.upload import Uploader
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """API and store in one, whose store behaves as the test says."""
+
+    def __init__(self, put: Callable[["Server", web.Request, bytes], Awaitable[web.StreamResponse]]) -> None:
+        self._put = put
+        self.grants = 0
+        self.puts: list[str] = []
+        self.objects: dict[str, bytes] = {}
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            self.grants += 1
+            url = f"http://{request.host}/object/{self.grants}?Expires={round(time.time()) + 3600}&Signature=s1g"
+            return web.json_response({"PreSignedUploadUrl": url})
+        self.puts.append(request.path)
+        return await self._put(self, request, await request.read())
+
+    def take(self, request: web.Request, body: bytes) -> web.Response:
+        """Store the object and say so."""
+        self.objects[request.path] = body
+        return web.Response(headers={"ETag": hashlib.md5(body, usedforsecurity=False).hexdigest()})
 
 
 async def continue_if_asked(request: web.Request) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.config import KEY, Site, feed
-from tablefeed.config import to_feeds
+from tablefeed.config import needs_restart, to_feeds
 from tablefeed.model import ApiAccess, Feed, Order, Ready
 
 
@@ -256,11 +256,29 @@ def test_unknown_keys_are_refused(site: Site, section: str, keys: dict[str, str]
     assert KEY not in str(found)
 
 
-@pytest.mark.parametrize("key", ["notify_url", "expect_every", "archive_keep", "duplicates", "strict"])
+@pytest.mark.parametrize("key", ["notify_url", "expect_every"])
 def test_later_keys_of_a_feed_are_refused(site: Site, key: str) -> None:
     """A key that a later version will have is not taken in silence."""
     found = site.problems(feeds=[feed(**{key: ""})])
     assert found == {f"feeds[0] (orders).{key}": "is not available in this version of tablefeed: remove it"}
+
+
+@pytest.mark.parametrize("archive", ["delete", "leave"])
+def test_archive_keep_without_an_archive_is_refused(site: Site, archive: str) -> None:
+    """A key that would do nothing is not taken in silence."""
+    found = site.problems(feeds=[feed(archive=archive, archive_keep="7d")])
+    assert found == {
+        "feeds[0] (orders).archive_keep": f'has no effect with archive = "{archive}": leave one of the two out'
+    }
+
+
+def test_what_a_reload_cannot_change_is_named(site: Site) -> None:
+    """All of [api] and [upload] that makes a feed what it is applies at once; the rest is told by its path."""
+    running = site.load()
+    api = site.api | {"tenant_id": "tenant-2", "concurrency": 2}
+    wanted = site.load(api=api, upload={"max_size": "1GiB", "concurrency": 3}, log={"level": "debug"})
+    assert needs_restart(running, running) == []
+    assert needs_restart(running, wanted) == ["api.concurrency", "upload.concurrency", "log.level"]
 
 
 def test_all_errors_are_told_together(site: Site) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledgers import Clock, version
-from tablefeed.dispatch import TICK, Demand, Dispatcher, plan
+from tablefeed.dispatch import TICK, Demand, Dispatcher, Front, plan
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Want
@@ -101,14 +101,18 @@ class Queue:
 class Bench:
     """A dispatcher over a queue, whose work waits until the test lets it end."""
 
-    def __init__(self, queue: Queue, *names: str, slots: int = 4, clock: Clock | None = None) -> None:
+    def __init__(
+        self, queue: Queue, *names: str, slots: int = 4, clock: Clock | None = None, strict: bool = False
+    ) -> None:
         self.queue = queue
         self.clock = clock or Clock()
         self.started: list[str] = []
         self.let_go = asyncio.Event()
         self.error: Exception | None = None
         self.most = 0
-        feeds = {name: Feed(name, Path("/d"), "t", ACCESS) for name in names}
+        self.feeds = {name: Feed(name, Path("/d"), "t", ACCESS, strict=strict) for name in names}
+        self.front: Front | None = Front()
+        self.held: list[Front] = []
         self.gates = Gates(self.clock, lambda: 0.5)
         self.asked_gates = 0
         next_probe = self.gates.next_probe
@@ -119,7 +123,15 @@ class Bench:
 
         self.gates.next_probe = counted  # type: ignore[method-assign]
         self.dispatcher = Dispatcher(
-            queue, feeds, self.gates, self._work, slots=slots, wall=self.clock, steady=self.clock
+            queue,
+            self.feeds,
+            self.gates,
+            self._work,
+            slots=slots,
+            wall=self.clock,
+            steady=self.clock,
+            front=lambda _: self.front,
+            held=lambda _, front: self.held.append(front),
         )
 
     async def _work(self, entry: Entry) -> None:
@@ -278,3 +290,51 @@ async def test_two_shut_gates_do_not_keep_the_dispatcher_awake(bench_clock: Cloc
         await asyncio.sleep(0)
     assert bench.turns == asked_before
     await bench.stop(running)
+
+
+async def test_a_strict_feed_has_one_file_in_flight() -> None:
+    """However many slots are free, and however many files wait."""
+    bench = Bench(Queue(a=5), "a", strict=True)
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(1)
+    bench.let_go.set()
+    await bench.until(5)
+    await bench.stop(running)
+    assert bench.most == 1
+    assert all(want.strict and want.limit == 1 for wants in bench.queue.claims for want in wants)
+
+
+async def test_a_strict_feed_waits_until_its_front_is_known() -> None:
+    """Before all files have been seen nobody can say which is the first."""
+    bench = Bench(Queue(a=1, b=1), "a", "b", strict=True)
+    bench.feeds["b"] = replace(bench.feeds["b"], strict=False)
+    bench.front = None
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(1)
+    assert bench.started == ["b"]
+    bench.front = Front()
+    bench.dispatcher.wake("a")
+    await bench.until(2)
+    await bench.stop(running)
+
+
+async def test_what_holds_a_strict_feed_is_told() -> None:
+    """The claim names the file that stands in front, and when nothing came of it that is reported."""
+    bench = Bench(Queue(a=0), "a", strict=True)
+    bench.front = Front(version("first.csv"), "it is empty")
+    running = asyncio.create_task(bench.dispatcher.run())
+    while not bench.held:
+        await asyncio.sleep(0)
+    await bench.stop(running)
+    assert bench.queue.claims[0][0].ahead == version("first.csv")
+    assert bench.held[0].reason == "it is empty"
+
+
+async def test_a_feed_that_is_not_served_any_more_is_not_claimed() -> None:
+    """Its name may still be among those to look at."""
+    bench = Bench(Queue(a=3, b=1), "a", "b")
+    del bench.feeds["a"]
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(1)
+    await bench.stop(running)
+    assert bench.started == ["b"]

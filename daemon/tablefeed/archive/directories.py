@@ -37,7 +37,7 @@ def probe_directories(feed: Feed) -> Findings:
     _probe_drop(feed, findings)
     if not findings.problems:
         if feed.archive not in (ARCHIVE_DELETE, ARCHIVE_LEAVE):
-            _probe_target(feed, "archive", _certain(feed.directory, feed.archive), findings)
+            _probe_target(feed, "archive", certain(feed.directory, feed.archive), findings)
         if _may(feed.directory, os.W_OK):
             _probe_target(feed, "failed", feed.directory / feed.failed, findings)
     return findings
@@ -78,7 +78,7 @@ def _probe_drop(feed: Feed, findings: Findings) -> None:
         )
 
 
-def _certain(directory: Path, template: str) -> Path:
+def certain(directory: Path, template: str) -> Path:
     """The archive's directories down to the first one whose name depends on the date."""
     target = directory
     for part in Path(template).parts:

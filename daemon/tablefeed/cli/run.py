@@ -2,11 +2,13 @@
 
 import os
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from tablefeed.cli.options import Config, run_async, start
+from tablefeed.config import load
 from tablefeed.service import Service
 
 
@@ -23,10 +25,10 @@ def run(
 ) -> None:
     """Watch directories and deliver what is dropped there.
 
-    It runs until SIGTERM or SIGINT; the first drains, a second ends at once.
+    It runs until SIGTERM or SIGINT; the first drains, a second ends at once. SIGHUP reads the feeds anew.
     """
     settings, keys = start(config)
-    service = Service(settings, os.environ, keys)
+    service = Service(settings, os.environ, keys, partial(load, config, os.environ))
     if not once:
         run_async(service.serve())
         return

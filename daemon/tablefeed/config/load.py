@@ -75,10 +75,13 @@ def _to_feed(settings: Settings, feed: FeedSettings, environ: Mapping[str, str])
         settle=feed.settle,
         empty_after=feed.empty_after,
         order=feed.order,
+        strict=feed.strict,
         concurrency=feed.concurrency,
         priority=feed.priority,
         archive=feed.archive,
         failed=feed.failed,
+        archive_keep=feed.archive_keep,
+        duplicates=feed.duplicates,
         max_size=settings.upload.max_size,
     )
 

@@ -30,7 +30,7 @@ from tablefeed.config.fields import (
     option,
     parse_listen,
 )
-from tablefeed.model import Order, Ready
+from tablefeed.model import Duplicates, Order, Ready
 
 ONE_FEED = "name at least one feed, with name, directory and datatable_id"
 
@@ -87,6 +87,10 @@ class FeedSettings(Section):
     order: Annotated[Order, Field(strict=False)] = option(
         "oldest", 'which file goes first: "oldest", "newest" or "name"'
     )
+    strict: bool = option(
+        default=False,
+        about="whether files go one at a time and in order, so that a file that must wait holds those behind it",
+    )
     concurrency: int = option(0, "uploads of this feed at a time; 0: only the limit in [upload] counts", ge=0)
     priority: int = option(0, "feeds with a higher number are served first")
     archive: Template = option(
@@ -95,6 +99,12 @@ class FeedSettings(Section):
         'time; "delete" removes them, "leave" lets them lie',
     )
     failed: PlainDirectory = option("failed", "where files go that can never be delivered, with the reason beside them")
+    archive_keep: Duration = option("0s", 'how long files stay in the archive before they are deleted; "0s": for ever')
+    duplicates: Annotated[Duplicates, Field(strict=False)] = option(
+        "upload",
+        'what to do with a file whose content this feed has delivered before, as far as the history reaches: "upload" '
+        'it again, or "skip" it and only archive it',
+    )
     tenant_id: Identifier | None = option(None, "another tenant than in [api]", example="tenant-456")
     api_key_file: OptionalFile = option("", "another key than in [api]", example="/etc/tablefeed/other-key")
     base_url: BaseUrl | None = option(None, "another API than in [api]", example="https://api.processmind.com")
@@ -119,7 +129,7 @@ class LedgerSettings(Section):
     """The durable record of every file, and the queue."""
 
     url: LedgerUrl = option("sqlite:////var/lib/tablefeed/ledger.db", "an SQLite file on a local disk")
-    history_keep: Duration = option("90d", "how long delivered and refused files stay in the history")
+    history_keep: Duration = option("90d", 'how long delivered and refused files stay in the history; "0s": for ever')
 
 
 class HttpSettings(Section):
@@ -198,7 +208,7 @@ SECTIONS: dict[str, type[Section]] = {
 """The sections that stand once, by name."""
 
 LATER = {
-    "feeds": ("notify_url", "expect_every", "archive_keep", "duplicates", "strict"),
+    "feeds": ("notify_url", "expect_every"),
     "upload": ("bandwidth",),
     "http": ("token_file",),
 }

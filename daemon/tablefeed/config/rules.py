@@ -126,6 +126,8 @@ def _targets(feed: FeedSettings) -> Iterator[tuple[str, str]]:
     if failed == _normal(feed):
         yield "failed", 'is the feed\'s own directory: use a subdirectory such as "failed"'
     if feed.archive in (ARCHIVE_DELETE, ARCHIVE_LEAVE):
+        if feed.archive_keep:
+            yield "archive_keep", f'has no effect with archive = "{feed.archive}": leave one of the two out'
         return
     archive = _resolved(feed, feed.archive)
     if archive == _normal(feed):

@@ -99,6 +99,46 @@ def connect(url: str) -> sa.Connection:
     return connection
 
 
+def assert_usable(url: str) -> None:
+    """Make sure that there is a ledger which this user may use. Raises LedgerUnusable."""
+    path = sqlite_path(url)
+    if not path.exists():
+        raise LedgerUnusable(
+            f"there is no ledger {path} yet",
+            "It is made at the daemon's first start; or name the right configuration with --config",
+        )
+    _assert_writable(path)
+
+
+def assert_current(connection: sa.Connection, url: str) -> None:
+    """Make sure that the ledger has the form that this program knows. Raises LedgerUnusable."""
+    version = _version(connection)
+    connection.rollback()
+    if version is None:
+        raise LedgerUnusable(f"{describe(url)} is no ledger", "Set [ledger] url to the file that the daemon uses")
+    if version != HEAD:
+        raise LedgerUnusable(
+            f"the ledger {describe(url)} was written by another version of tablefeed (schema {version}, not {HEAD})",
+            "Use the version that the daemon has; a newer daemon brings the ledger up to date when it starts",
+        )
+
+
+def _assert_writable(path: Path) -> None:
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise LedgerUnusable(
+            f"the ledger {path} is not writable for this user",
+            "Run this as the user that runs the daemon, or correct the owner",
+            Exit.NO_PERMISSION,
+        )
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if "alembic_version" not in sa.inspect(connection).get_table_names():
+        return None
+    version: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return version
+
+
 def inspect_ledger(url: str) -> str:
     """What can be said of the ledger without changing or locking it, in one line.
 
@@ -114,12 +154,7 @@ def inspect_ledger(url: str) -> str:
                 Exit.NO_PERMISSION,
             )
         return f"ledger {path}: made at the first start"
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise LedgerUnusable(
-            f"the ledger {path} is not writable for this user",
-            "Run this as the user that runs the daemon, or correct the owner",
-            Exit.NO_PERMISSION,
-        )
+    _assert_writable(path)
     engine = sa.create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=StaticPool)
     try:
         with translated(url), engine.connect() as connection:
@@ -134,10 +169,7 @@ def inspect_ledger(url: str) -> str:
 
 
 def _migrate(connection: sa.Connection, url: str) -> None:
-    present = sa.inspect(connection).get_table_names()
-    version = None
-    if "alembic_version" in present:
-        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    version = _version(connection)
     connection.rollback()
     if version == HEAD:
         return

@@ -15,8 +15,11 @@ import structlog
 
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
-from tablefeed.ledger import engine, queries, transitions
-from tablefeed.ledger.transitions import Closing, Failure, Transition, Want
+from tablefeed.ledger import engine, queries, transitions, upkeep
+from tablefeed.ledger.claim import Want, claim
+from tablefeed.ledger.queries import Cursor, Kept
+from tablefeed.ledger.transitions import Closing, Delivery, Failure, Transition
+from tablefeed.ledger.upkeep import Purge
 from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
 
 R = TypeVar("R")
@@ -155,7 +158,7 @@ class Ledger:
 
     async def claim(self, wants: Sequence[Want]) -> list[Entry]:
         """Take due rows for this daemon."""
-        entries: list[Entry] = await self._do(transitions.claim, (self._owner, wants))
+        entries: list[Entry] = await self._do(claim, (self._owner, wants))
         return entries
 
     async def feeds_due(self, after: int, until: int) -> list[str]:
@@ -170,12 +173,17 @@ class Ledger:
         """Keep a grant, before it is used for the first time."""
         return bool(await self._do(transitions.granted, (entry_id, grant)))
 
-    async def uploaded(self, entry_id: int, receipt: Receipt) -> bool:
-        """Record the store's 2xx, before the file is moved."""
-        return bool(await self._do(transitions.uploaded, (entry_id, receipt)))
+    async def uploaded(
+        self, entry_id: int, receipt: Receipt, *, target: str | None = None, duplicate_of: int | None = None
+    ) -> bool:
+        """Record the store's 2xx, before the file is moved.
+
+        `target`: the datatable in full; `duplicate_of`: the row that delivered the content, when this one did not.
+        """
+        return bool(await self._do(transitions.uploaded, Delivery(entry_id, receipt, target, duplicate_of)))
 
     async def archived(self, closing: Closing) -> bool:
-        """Close a delivered row after its move."""
+        """Close a delivered row, or one that was skipped, after its move."""
         return bool(await self._do(transitions.archived, closing))
 
     async def rejected(self, entry_id: int, error: DeliveryError) -> bool:
@@ -194,10 +202,22 @@ class Ledger:
         """Put a row back until its next try."""
         await self._do(transitions.failed, failure)
 
-    async def purge(self, before: int, limit: int) -> int:
-        """Delete up to `limit` rows that closed before a time; returns how many."""
-        count: int = await self._do(transitions.purge, (before, limit))
+    async def put_back(self, entry_id: int) -> None:
+        """Give up the claim of a row that was not tried."""
+        await self._do(transitions.put_back, entry_id)
+
+    async def purge(self, order: Purge) -> int:
+        """Delete old closed rows that nobody needs; returns how many."""
+        count: int = await self._do(upkeep.purge, order)
         return count
+
+    async def removed(self, entry_id: int) -> None:
+        """Record that an archived file is gone from the archive."""
+        await self._do(upkeep.removed, entry_id)
+
+    async def vanished(self, entry_id: int) -> None:
+        """Record that a file which was left where it was dropped is gone from there."""
+        await self._do(upkeep.vanished, entry_id)
 
     async def counts(self) -> Mapping[tuple[str, State], int]:
         """How many open rows each feed has in each state."""
@@ -211,10 +231,26 @@ class Ledger:
         """Rejected rows whose file could not be moved to `failed/` yet."""
         return await self._ask(queries.rejected_in_place, feed, limit)
 
+    async def has_delivered(self, feed: str, target: str, size: int) -> bool:
+        """Whether the feed has delivered a file of this size to the datatable."""
+        return await self._ask(queries.has_delivered, feed, target, size)
+
+    async def delivery_of(self, feed: str, target: str, size: int, md5: str) -> Entry | None:
+        """The last row of the feed that delivered this content to the datatable."""
+        return await self._ask(queries.delivery_of, feed, target, size, md5)
+
+    async def archived_before(self, feed: str, before: int, after: Cursor, limit: int) -> list[Kept]:
+        """Files of a feed that were archived before a time and have not been removed."""
+        return await self._ask(queries.archived_before, feed, before, after, limit)
+
+    async def left_before(self, before: int, after: Cursor, limit: int) -> list[Kept]:
+        """Files that were left where they were dropped, and closed before a time."""
+        return await self._ask(queries.left_before, before, after, limit)
+
     async def dataset_of(self, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
         """The dataset that was found for a datatable before."""
         return await self._ask(queries.dataset_of, base_url, tenant_id, datatable_id)
 
     async def keep_dataset(self, base_url: str, tenant_id: str, datatable_id: str, dataset_id: str) -> None:
         """Keep the dataset that was found for a datatable."""
-        await self._do(transitions.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))
+        await self._do(upkeep.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))

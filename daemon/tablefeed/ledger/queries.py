@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
-from tablefeed.ledger.schema import datasets, files, is_left, is_open
+from tablefeed.ledger.schema import datasets, files, has_content, is_closed, is_left, is_open
 from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
 
 CHUNK = 500
+"""Values named in one IN (...)."""
 _VERSION = (files.c.feed, files.c.path, files.c.device, files.c.inode, files.c.size, files.c.mtime_ns)
 
 
@@ -41,6 +44,7 @@ def entry_of(row: sa.RowMapping, *, claimed: bool = False) -> Entry:
         failed_at=row["failed_at"],
         grant=grant,
         receipt=receipt,
+        duplicate_of=row["duplicate_of"],
     )
 
 
@@ -110,3 +114,57 @@ def dataset_of(conn: sa.Connection, base_url: str, tenant_id: str, datatable_id:
     """The dataset that was found for a datatable before."""
     key = {"base_url": base_url, "tenant_id": tenant_id, "datatable_id": datatable_id}
     return conn.execute(sa.select(datasets.c.dataset_id).filter_by(**key)).scalar()
+
+
+def has_delivered(conn: sa.Connection, feed: str, target: str, size: int) -> bool:
+    """Whether the feed has delivered a file of this size to the datatable."""
+    return conn.execute(_delivered(feed, target, size).limit(1)).first() is not None
+
+
+def delivery_of(conn: sa.Connection, feed: str, target: str, size: int, md5: str) -> Entry | None:
+    """The last row of the feed that delivered this content to the datatable, itself or as a duplicate."""
+    same = _delivered(feed, target, size).where(files.c.md5 == md5).order_by(files.c.id.desc()).limit(1)
+    row = conn.execute(same).mappings().first()
+    return None if row is None else entry_of(row)
+
+
+def _delivered(feed: str, target: str, size: int) -> sa.Select[Any]:
+    return sa.select(files).where(has_content, files.c.feed == feed, files.c.size == size, files.c.target == target)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A closed row whose file still lies somewhere."""
+
+    entry: Entry
+    destination: str | None
+    """Where it was archived; None: it lies where it was dropped."""
+    closed_at: int
+
+
+Cursor = tuple[int, int]
+"""(closed_at, id) of the last row that was seen; (0, 0) before the first."""
+
+
+def archived_before(conn: sa.Connection, feed: str, before: int, after: Cursor, limit: int) -> list[Kept]:
+    """Files of a feed that were archived before a time and have not been removed, in the order of their end."""
+    there = files.c.destination.is_not(None) & files.c.removed_at.is_(None)
+    delivered = files.c.state.in_([State.ARCHIVED.value, State.SKIPPED.value])
+    return _kept(conn, sa.and_(files.c.feed == feed, there, delivered), before, after, limit)
+
+
+def left_before(conn: sa.Connection, before: int, after: Cursor, limit: int) -> list[Kept]:
+    """Files that were left where they were dropped, and closed before a time."""
+    return _kept(conn, is_left, before, after, limit)
+
+
+def _kept(conn: sa.Connection, which: sa.ColumnElement[bool], before: int, after: Cursor, limit: int) -> list[Kept]:
+    closed_at, last_id = after
+    beyond = (files.c.closed_at > closed_at) | ((files.c.closed_at == closed_at) & (files.c.id > last_id))
+    rows = (
+        sa.select(files)
+        .where(is_closed, files.c.closed_at < before, files.c.closed_at >= closed_at, beyond, which)
+        .order_by(files.c.closed_at, files.c.id)
+        .limit(limit)
+    )
+    return [Kept(entry_of(row), row["destination"], row["closed_at"]) for row in conn.execute(rows).mappings()]

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; what a ledger must be at for this program to use it."""
 
 
@@ -94,6 +94,9 @@ files = Table(
         default=False,
         comment="closed, but still in its drop directory",
     ),
+    Column("target", Text, comment="the datatable that it was delivered to, where the API has it"),
+    Column("duplicate_of", BigInteger, comment="the row that delivered the same content before"),
+    Column("removed_at", BigInteger, comment="when the archived file was deleted, or found to be gone"),
     sqlite_autoincrement=True,
 )
 
@@ -102,6 +105,7 @@ is_open = files.c.closed_at.is_(None)
 is_closed = files.c.closed_at.is_not(None)
 is_queued = files.c.state == literal_column("'queued'")
 is_left = files.c.left_in_place.is_(True)
+has_content = files.c.md5.is_not(None)
 
 Index("ux_files_open", files.c.feed, files.c.path, unique=True, sqlite_where=is_open, postgresql_where=is_open)
 Index(
@@ -114,6 +118,9 @@ Index(
 )
 Index("ix_files_due", files.c.due_at, files.c.feed, sqlite_where=is_open, postgresql_where=is_open)
 Index("ix_files_left", files.c.feed, files.c.path, sqlite_where=is_left, postgresql_where=is_left)
+Index(
+    "ix_files_content", files.c.feed, files.c.size, files.c.md5, sqlite_where=has_content, postgresql_where=has_content
+)
 Index("ix_files_closed", files.c.closed_at, sqlite_where=is_closed, postgresql_where=is_closed)
 
 datasets = Table(

@@ -12,14 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from tablefeed.errors import DeliveryError
-from tablefeed.ledger.queries import entry_of, open_versions
-from tablefeed.ledger.schema import datasets, files, is_open, is_queued
-from tablefeed.model import Entry, FileVersion, Grant, Order, Receipt, State
+from tablefeed.ledger.queries import CHUNK, open_versions
+from tablefeed.ledger.schema import files, is_open
+from tablefeed.model import FileVersion, Grant, Receipt, State
 
-CHUNK = 500
-"""Rows named in one IN (...)."""
-
-_FORGET_GRANT: dict[str, Any] = {
+FORGET_GRANT: dict[str, Any] = {
     "grant_url": None,
     "grant_expires_at": None,
     "grant_lifetime_ms": None,
@@ -28,12 +25,15 @@ _FORGET_GRANT: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
-    """A claim of up to `limit` due rows of one feed."""
+class Delivery:
+    """A row whose content is at the store."""
 
-    feed: str
-    order: Order
-    limit: int
+    entry_id: int
+    receipt: Receipt
+    target: str | None = None
+    """The datatable that has it."""
+    duplicate_of: int | None = None
+    """The row that delivered it, where this one was not sent itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Closing:
     destination: str | None = None
     left_in_place: bool = False
 
+
+_BACK = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), else_=files.c.state)
+"""The state of a row that nobody works on any more."""
 
 Transition = Callable[[sa.Connection, int, Any], list[Any]]
 
@@ -115,32 +118,6 @@ def _error(error: DeliveryError, now: int) -> dict[str, Any]:
     return {"error": type(error).__name__, "reason": str(error), "failed_at": now}
 
 
-def claim(conn: sa.Connection, now: int, items: Sequence[tuple[str, Sequence[Want]]]) -> list[list[Entry]]:
-    """Give each (owner, wants) its due rows: those that wait for their move first, then queued ones in order."""
-    return [[entry for want in wants for entry in _claim(conn, now, owner, want)] for owner, wants in items]
-
-
-def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]:
-    due = (files.c.feed == want.feed) & (files.c.due_at <= now) & files.c.owner.is_(None)
-    moves = sa.select(files).where(is_open, due, files.c.state == State.UPLOADED.value).limit(want.limit)
-    rows = list(conn.execute(moves.order_by(files.c.due_at)).mappings())
-    if (room := want.limit - len(rows)) > 0:
-        ordering = {
-            Order.OLDEST: (files.c.mtime_ns, files.c.id),
-            Order.NEWEST: (files.c.mtime_ns.desc(), files.c.id.desc()),
-            Order.NAME: (files.c.path,),
-        }[want.order]
-        queued = sa.select(files).where(is_open, is_queued, due).order_by(*ordering).limit(room)
-        rows += conn.execute(queued).mappings()
-    ids = [row["id"] for row in rows]
-    for start in range(0, len(ids), CHUNK):
-        mine = files.c.id.in_(ids[start : start + CHUNK])
-        conn.execute(sa.update(files).where(mine).values(owner=owner))
-        sending = {"state": State.UPLOADING.value}
-        conn.execute(sa.update(files).where(mine, files.c.state == State.QUEUED.value).values(sending))
-    return [entry_of(row, claimed=True) for row in rows]
-
-
 def granted(conn: sa.Connection, now: int, items: Sequence[tuple[int, Grant]]) -> list[bool]:
     """Keep the grants of rows that are being sent, so that a restart overwrites the same object."""
     rows = [
@@ -153,15 +130,20 @@ def granted(conn: sa.Connection, now: int, items: Sequence[tuple[int, Grant]]) -
         }
         for entry_id, grant in items
     ]
-    return _update(conn, rows, State.UPLOADING)
+    return update(conn, rows, State.UPLOADING)
 
 
-def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[int, Receipt]]) -> list[bool]:
-    """Record the store's 2xx. From here on the file is never sent again, only moved."""
+def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[bool]:
+    """Record the store's 2xx, of this row's sending or of an earlier one of the same content.
+
+    From here on the file is never sent, only moved.
+    """
     rows = [
         {
-            "b_id": entry_id,
+            "b_id": item.entry_id,
             "state": State.UPLOADED.value,
+            "target": item.target,
+            "duplicate_of": item.duplicate_of,
             "due_at": now,
             "attempts": 0,
             "error": None,
@@ -174,11 +156,12 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[int, Receipt]]
             "origin": receipt.origin,
             "started_at": receipt.started_at,
             "finished_at": receipt.finished_at,
-            **_FORGET_GRANT,
+            **FORGET_GRANT,
         }
-        for entry_id, receipt in items
+        for item in items
+        for receipt in [item.receipt]
     ]
-    return _update(conn, rows, State.UPLOADING)
+    return update(conn, rows, State.UPLOADING)
 
 
 def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
@@ -186,7 +169,6 @@ def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bo
     rows = [
         {
             "b_id": item.entry_id,
-            "state": State.ARCHIVED.value,
             "closed_at": now,
             "owner": None,
             "destination": item.destination,
@@ -194,7 +176,8 @@ def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bo
         }
         for item in items
     ]
-    return _update(conn, rows, State.UPLOADED)
+    sent = files.c.duplicate_of.is_(None)
+    return update(conn, rows, State.UPLOADED, state=sa.case((sent, State.ARCHIVED.value), else_=State.SKIPPED.value))
 
 
 def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryError]]) -> list[bool]:
@@ -206,12 +189,12 @@ def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryE
             "closed_at": now,
             "owner": None,
             "left_in_place": True,
-            **_FORGET_GRANT,
+            **FORGET_GRANT,
             **_error(error, now),
         }
         for entry_id, error in items
     ]
-    return _update(conn, rows, State.UPLOADING)
+    return update(conn, rows, State.UPLOADING)
 
 
 def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
@@ -219,16 +202,16 @@ def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[b
     rows = [
         {"b_id": item.entry_id, "destination": item.destination, "left_in_place": item.left_in_place} for item in items
     ]
-    return _update(conn, rows, State.REJECTED)
+    return update(conn, rows, State.REJECTED)
 
 
 def gone(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
     """Close rows whose version vanished before it was sent."""
     rows = [
-        {"b_id": entry_id, "state": State.GONE.value, "closed_at": now, "owner": None, **_FORGET_GRANT}
+        {"b_id": entry_id, "state": State.GONE.value, "closed_at": now, "owner": None, **FORGET_GRANT}
         for entry_id in ids
     ]
-    return _update(conn, rows, State.QUEUED, State.UPLOADING)
+    return update(conn, rows, State.QUEUED, State.UPLOADING)
 
 
 def failed(conn: sa.Connection, now: int, items: Sequence[Failure]) -> list[bool]:
@@ -238,10 +221,17 @@ def failed(conn: sa.Connection, now: int, items: Sequence[Failure]) -> list[bool
         if item.counts:
             values["attempts"] = files.c.attempts + 1
         if not item.keep_grant:
-            values |= _FORGET_GRANT
-        back = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), else_=files.c.state)
-        conn.execute(sa.update(files).where(files.c.id == item.entry_id, is_open).values(state=back, **values))
+            values |= FORGET_GRANT
+        conn.execute(sa.update(files).where(files.c.id == item.entry_id, is_open).values(state=_BACK, **values))
     return [True] * len(items)
+
+
+def put_back(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[None]:
+    """Give up claims of rows that were not tried, grants kept."""
+    for start in range(0, len(ids), CHUNK):
+        mine = files.c.id.in_(ids[start : start + CHUNK])
+        conn.execute(sa.update(files).where(mine, is_open).values(state=_BACK, owner=None))
+    return [None] * len(ids)
 
 
 def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list[int]:
@@ -249,47 +239,25 @@ def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list
     counts = []
     for owner in owners:
         held = is_open & (files.c.owner.is_not(None) if owner is None else files.c.owner == owner)
-        back = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), else_=files.c.state)
-        counts.append(conn.execute(sa.update(files).where(held).values(state=back, owner=None)).rowcount)
+        counts.append(conn.execute(sa.update(files).where(held).values(state=_BACK, owner=None)).rowcount)
     return counts
 
 
-def keep_dataset(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, str, str]]) -> list[None]:
-    """Keep (base URL, tenant, datatable, dataset) for good."""
-    for base_url, tenant_id, datatable_id, dataset_id in items:
-        key = {"base_url": base_url, "tenant_id": tenant_id, "datatable_id": datatable_id}
-        conn.execute(sa.delete(datasets).filter_by(**key))
-        conn.execute(sa.insert(datasets), key | {"dataset_id": dataset_id})
-    return [None] * len(items)
-
-
-def purge(conn: sa.Connection, now: int, items: Sequence[tuple[int, int]]) -> list[int]:
-    """Delete up to (…, limit) rows closed before (time, …), except of files that still lie where they were found.
-
-    Those are kept because they are all that stops the file from being queued again.
-    """
-    counts = []
-    for before, limit in items:
-        old = sa.select(files.c.id).where(
-            files.c.closed_at.is_not(None), files.c.closed_at < before, files.c.left_in_place.is_(False)
-        )
-        doomed = old.order_by(files.c.closed_at).limit(limit)
-        counts.append(conn.execute(sa.delete(files).where(files.c.id.in_(doomed))).rowcount)
-    return counts
-
-
-def _update(conn: sa.Connection, rows: list[dict[str, Any]], *states: State) -> list[bool]:
-    """Update rows (all of one shape) by `b_id` where they are in one of `states`.
+def update(
+    conn: sa.Connection, rows: list[dict[str, Any]], *states: State, **computed: sa.ColumnElement[Any]
+) -> list[bool]:
+    """Update rows (all of one shape) by `b_id` where they are in one of `states`; `computed` is the same for all.
 
     Returns whether each row changed.
     """
     if not rows:
         return []
     ids = [row["b_id"] for row in rows]
+    values = computed | {name: sa.bindparam(name) for name in rows[0] if name != "b_id"}
     statement = (
         sa.update(files)
         .where(files.c.id == sa.bindparam("b_id"), sa.or_(*(files.c.state == s.value for s in states)))
-        .values({name: sa.bindparam(name) for name in rows[0] if name != "b_id"})
+        .values(values)
     )
     present = _ids_in(conn, ids, states)
     if present:

@@ -2,9 +2,11 @@
 
 put.py      the request and the receipt
 body.py     a file as a request's body, and the guard against standing still
+digest.py   the hash of a file that may not have to be sent
 source.py   the open file, read and hashed in one go, compared with its version before and after
 """
 
+from tablefeed.upload.digest import digest
 from tablefeed.upload.put import Progress, Uploader, grant_headers
 
-__all__ = ["Progress", "Uploader", "grant_headers"]
+__all__ = ["Progress", "Uploader", "digest", "grant_headers"]

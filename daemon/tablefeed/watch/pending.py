@@ -1,8 +1,9 @@
 """The files of one feed that are not whole yet: bounded, since whatever does not fit is found by the next scan."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from tablefeed.model import FileVersion
 from tablefeed.readiness import History, Wait
 
 
@@ -11,6 +12,7 @@ class _Item:
     history: History | None
     wait: Wait
     scan: int
+    version: FileVersion | None
 
 
 class Pending:
@@ -23,12 +25,20 @@ class Pending:
         self._untimed: dict[str, _Item] = {}
         self._overflowed = False
 
-    def put(self, path: str, history: History | None, wait: Wait, scan: int) -> None:
+    @property
+    def is_complete(self) -> bool:
+        """Whether all files that wait have found room."""
+        return not self._overflowed
+
+    def put(
+        self, path: str, history: History | None, wait: Wait, scan: int, version: FileVersion | None = None
+    ) -> None:
         """Let a file wait, in place of what it waited for before. `scan` is the number of the last scan."""
+        version = version or self._version(path)
         self.drop(path)
         room = self._untimed if wait.until is None else self._timed
         if len(room) < self._half:
-            room[path] = _Item(history, wait, scan)
+            room[path] = _Item(history, wait, scan, version)
         else:
             self._overflowed = True
 
@@ -41,6 +51,15 @@ class Pending:
         """Since when a waiting file has looked as it does."""
         item = self._timed.get(path) or self._untimed.get(path)
         return item.history if item else None
+
+    def versions(self) -> Iterator[tuple[FileVersion, Wait]]:
+        """How the waiting files looked last, and what each waits for."""
+        for items in (self._timed, self._untimed):
+            yield from ((item.version, item.wait) for item in items.values() if item.version is not None)
+
+    def _version(self, path: str) -> FileVersion | None:
+        item = self._timed.get(path) or self._untimed.get(path)
+        return item.version if item else None
 
     def due_at(self, path: str) -> float | None:
         """When a file is to be looked at again."""

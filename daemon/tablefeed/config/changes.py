@@ -1,0 +1,17 @@
+"""Which settings a running daemon cannot exchange."""
+
+from tablefeed.config.model import Settings
+
+_OF_FEEDS = {"api": {"base_url", "tenant_id", "api_key_file"}, "upload": {"max_size"}}
+"""Keys outside of [[feeds]] that are part of what a feed is."""
+
+
+def needs_restart(running: Settings, wanted: Settings) -> list[str]:
+    """The paths of the keys that differ and are read at the start alone."""
+    old, new = running.model_dump(exclude={"feeds"}), wanted.model_dump(exclude={"feeds"})
+    return [
+        f"{section}.{key}"
+        for section, values in new.items()
+        for key, value in values.items()
+        if old[section][key] != value and key not in _OF_FEEDS.get(section, ())
+    ]

@@ -1,0 +1,138 @@
+"""The ledger beside a running daemon: what happened to each file, and letting go of refused ones. Everything blocks.
+
+The daemon's lock is not needed here: SQLite keeps readers and the one writer apart, and what is written here is a
+transition like any other.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+
+from tablefeed.errors import DiskTrouble, LedgerUnusable
+from tablefeed.ledger import engine, upkeep
+from tablefeed.ledger.schema import files, is_closed, is_open
+from tablefeed.model import FileVersion, State
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is known of one file version, but for its grant. Times are Unix milliseconds."""
+
+    id: int
+    feed: str
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    state: str
+    queued_at: int
+    due_at: int
+    closed_at: int | None
+    attempts: int
+    failed_at: int | None
+    error: str | None
+    reason: str | None
+    md5: str | None
+    etag: str | None
+    verified: bool | None
+    status: int | None
+    request_id: str | None
+    origin: str | None
+    started_at: int | None
+    finished_at: int | None
+    destination: str | None
+    left_in_place: bool
+    target: str | None
+    duplicate_of: int | None
+    removed_at: int | None
+
+    @property
+    def version(self) -> FileVersion:
+        """What identifies the file."""
+        return FileVersion(self.feed, self.path, self.device, self.inode, self.size, self.mtime_ns)
+
+    @property
+    def changed_at(self) -> int:
+        """When something happened to it last."""
+        return self.closed_at or max(self.queued_at, self.failed_at or 0, self.finished_at or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which records are wanted; None: all."""
+
+    feed: str | None = None
+    state: State | None = None
+    since: int | None = None
+    """Only what something happened to at or after this time, in Unix milliseconds."""
+    ids: Sequence[int] | None = None
+
+
+class Records:
+    """An open ledger. All methods raise LedgerUnusable."""
+
+    def __init__(self, connection: sa.Connection, url: str) -> None:
+        """`opened` makes one."""
+        self._conn = connection
+        self._url = url
+
+    def find(self, search: Search, limit: int | None = None) -> list[Record]:
+        """The records that fit, the oldest first; of more than `limit` the latest."""
+        latest = sa.select(*_COLUMNS).where(*_conditions(search)).order_by(files.c.id.desc()).limit(limit)
+        with _told(self._url), self._conn.begin():
+            return [Record(**row) for row in reversed(self._conn.execute(latest).mappings().all())]
+
+    def count(self, search: Search) -> int:
+        """How many records fit."""
+        with _told(self._url), self._conn.begin():
+            many = sa.select(sa.func.count()).select_from(files).where(*_conditions(search))
+            return self._conn.execute(many).scalar_one()
+
+    def let_go(self, entry_id: int) -> None:
+        """Forget that a refused file was set aside or left in place: it lies where it was dropped, to be found."""
+        with _told(self._url), self._conn.begin():
+            upkeep.retried(self._conn, round(time.time() * 1000), [entry_id])
+
+
+_COLUMNS = [files.c[field.name] for field in fields(Record)]
+
+
+def _conditions(search: Search) -> Iterator[sa.ColumnElement[bool]]:
+    if search.feed is not None:
+        yield files.c.feed == search.feed
+    if search.state is not None:
+        yield files.c.state == search.state.value
+    if search.since is not None:
+        still_open = is_open & ((files.c.queued_at >= search.since) | (files.c.failed_at >= search.since))
+        yield (is_closed & (files.c.closed_at >= search.since)) | still_open
+    if search.ids is not None:
+        yield files.c.id.in_(search.ids)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Records]:
+    """The records of a ledger that a daemon has made, whether it runs now or not.
+
+    Raises LedgerUnusable, with the remedy in words.
+    """
+    engine.assert_usable(url)
+    made = sa.create_engine(url, connect_args={"timeout": 10.0}, hide_parameters=True)
+    try:
+        with _told(url), made.connect() as connection:
+            engine.assert_current(connection, url)
+            yield Records(connection, url)
+    finally:
+        made.dispose()
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    try:
+        with engine.translated(url):
+            yield
+    except DiskTrouble as error:
+        raise LedgerUnusable(str(error), "Try again when the disk is well") from None

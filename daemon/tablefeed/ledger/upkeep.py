@@ -1,0 +1,66 @@
+"""What is changed of closed rows: where their files are by now, and when they are forgotten."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tablefeed.ledger.schema import datasets, files, is_closed, is_left
+from tablefeed.ledger.transitions import update
+from tablefeed.model import State
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Which rows to delete: up to `limit` that closed before a time, in Unix milliseconds."""
+
+    before: int
+    limit: int
+    kept: tuple[str, ...] = ()
+    """Feeds whose archived files are removed one day: until then their rows are needed."""
+
+
+def keep_dataset(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, str, str]]) -> list[None]:
+    """Keep (base URL, tenant, datatable, dataset) for good."""
+    for base_url, tenant_id, datatable_id, dataset_id in items:
+        key = {"base_url": base_url, "tenant_id": tenant_id, "datatable_id": datatable_id}
+        conn.execute(sa.delete(datasets).filter_by(**key))
+        conn.execute(sa.insert(datasets), key | {"dataset_id": dataset_id})
+    return [None] * len(items)
+
+
+def retried(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
+    """Let go of rejected files: they lie in their drop directory again, to be found like any other."""
+    rows = [{"b_id": entry_id, "destination": None, "left_in_place": False} for entry_id in ids]
+    return update(conn, rows, State.REJECTED)
+
+
+def removed(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
+    """Record that archived files are gone from the archive."""
+    rows = [{"b_id": entry_id, "removed_at": now} for entry_id in ids]
+    return update(conn, rows, State.ARCHIVED, State.SKIPPED)
+
+
+def vanished(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
+    """Record that files which were left in their drop directory are gone from there."""
+    rows = [{"b_id": entry_id, "left_in_place": False} for entry_id in ids]
+    return update(conn, rows, State.ARCHIVED, State.SKIPPED, State.REJECTED)
+
+
+def purge(conn: sa.Connection, now: int, items: Sequence[Purge]) -> list[int]:
+    """Delete old rows, except those that are still needed to know a file again.
+
+    A file that still lies where it was dropped would be queued again without its row.
+    """
+    counts = []
+    for item in items:
+        to_remove = files.c.feed.in_(item.kept) & files.c.destination.is_not(None) & files.c.removed_at.is_(None)
+        delivered = files.c.state.in_([State.ARCHIVED.value, State.SKIPPED.value])
+        doomed = (
+            sa.select(files.c.id)
+            .where(is_closed, files.c.closed_at < item.before, ~is_left, ~(to_remove & delivered))
+            .order_by(files.c.closed_at)
+            .limit(item.limit)
+        )
+        counts.append(conn.execute(sa.delete(files).where(files.c.id.in_(doomed))).rowcount)
+    return counts

@@ -1,0 +1,124 @@
+"""The feeds that are served now, and how they are exchanged while the daemon runs."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from tablefeed.dispatch import Dispatcher
+from tablefeed.gates import Gates
+from tablefeed.model import Feed
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How one set of feeds differs from another, by name."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def compare(now: Mapping[str, Feed], then: Sequence[Feed]) -> Changes:
+    """What has to be done to serve `then` instead of `now`."""
+    names = {feed.name for feed in then}
+    return Changes(
+        added=tuple(feed.name for feed in then if feed.name not in now),
+        changed=tuple(feed.name for feed in then if feed.name in now and now[feed.name] != feed),
+        removed=tuple(name for name in now if name not in names),
+    )
+
+
+class Runner(Protocol):
+    """What takes the files of one feed in."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+
+
+R = TypeVar("R", bound=Runner)
+
+
+class Roster(Generic[R]):
+    """Starts and stops the intakes of feeds. All rooms share its `feeds` and see each change at once."""
+
+    def __init__(
+        self,
+        feeds: dict[str, Feed],
+        intakes: dict[str, R],
+        make_intake: Callable[[Feed], R],
+        dispatcher: Dispatcher,
+        gates: Gates,
+        *,
+        changed: asyncio.Event,
+        forget: Callable[[str], None],
+    ) -> None:
+        """`feeds` and `intakes` are kept up to date. `changed` is set whenever a file has ended.
+
+        `forget` is called with the name of a feed that is not served any more, or not as before.
+        """
+        self._feeds = feeds
+        self._intakes = intakes
+        self._make_intake = make_intake
+        self._dispatcher = dispatcher
+        self._gates = gates
+        self._changed = changed
+        self._forget = forget
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Serve all feeds, with tasks in `group`."""
+        self._group = group
+        for feed in self._feeds.values():
+            self._serve(feed)
+
+    def stop(self) -> None:
+        """Take no more files in."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def change(self, feeds: Sequence[Feed]) -> Changes:
+        """Serve these feeds from now on. What is being sent is finished as it was begun.
+
+        A feed that takes over the directory of one that is removed begins when the files of that one in flight have
+        ended, so that none is sent for both.
+        """
+        changes = compare(self._feeds, feeds)
+        old = {name: self._feeds[name] for name in changes.removed}
+        await self._end((*changes.removed, *changes.changed))
+        for name in changes.removed:
+            del self._feeds[name]
+        fresh = [feed for feed in feeds if feed.name in {*changes.added, *changes.changed}]
+        self._feeds |= {feed.name: feed for feed in fresh if feed.name in changes.changed}
+        for feed in fresh:
+            await self._until_quiet([name for name, other in old.items() if other.directory == feed.directory])
+            self._feeds[feed.name] = feed
+            self._gates.relate(feed.name, feed.api.origin)
+            self._intakes[feed.name] = self._make_intake(feed)
+            self._serve(feed)
+            self._dispatcher.wake(feed.name)
+        self._changed.set()
+        return changes
+
+    def _serve(self, feed: Feed) -> None:
+        if self._group is None:
+            raise AssertionError("feeds are served after `start`")
+        running = self._intakes[feed.name].run()
+        self._tasks[feed.name] = self._group.create_task(running, name=f"intake {feed.name}")
+
+    async def _end(self, names: Collection[str]) -> None:
+        tasks = [self._tasks.pop(name) for name in names]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for name in names:
+            del self._intakes[name]
+            self._gates.forget(name)
+            self._forget(name)
+
+    async def _until_quiet(self, names: Collection[str]) -> None:
+        while any(self._dispatcher.in_flight_of(name) for name in names):
+            self._changed.clear()
+            await self._changed.wait()
