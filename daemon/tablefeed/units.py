@@ -1,10 +1,12 @@
-"""Durations, sizes and rates as people write them: `30s`, `1h30m`, `64MiB`, `20MiB/s`. Pure.
+"""Durations, sizes, rates and moments as people write them: `30s`, `1h30m`, `64MiB`, `20MiB/s`, `2026-03-01`. Pure.
 
 Parsers raise ValueError with a text that says what would be right. Formatted durations parse to the same value again;
 sizes and rates are shown with one decimal.
 """
 
 import re
+from contextlib import suppress
+from datetime import datetime
 from decimal import Decimal
 
 _SECONDS = {"d": Decimal(86_400), "h": Decimal(3_600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
@@ -53,6 +55,18 @@ def format_duration(seconds: float) -> str:
         count, rest = divmod(rest, _SECONDS[unit])
         text += f"{count:f}{unit}" if count else ""
     return text + f"{_plain(rest)}s" if rest or not text else text
+
+
+def parse_moment(text: str, now: float) -> float:
+    """Unix seconds of a date or time in ISO 8601 (local unless it says otherwise), or of an age before `now`."""
+    with suppress(ValueError):
+        return now - parse_duration(text)
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f'"{_short(text)}" is no time; write it like 2026-03-01, 2026-03-01T22:00, 12h or 7d'
+        ) from None
 
 
 def parse_size(text: str) -> int:

@@ -1,5 +1,7 @@
 """Durations, sizes and rates as text."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from tablefeed.units import (
     format_rate,
     format_size,
     parse_duration,
+    parse_moment,
     parse_rate,
     parse_size,
 )
@@ -140,3 +143,35 @@ def test_refusals_are_short(parse: object) -> None:
     with pytest.raises(ValueError, match=r"x{40}…") as refusal:
         parse("x" * 10_000)
     assert len(str(refusal.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12h", 1_700_000_000 - 12 * 3600),
+        ("2023-11-14T22:13:20Z", 1_700_000_000),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000),
+    ],
+)
+def test_moments_are_read(text: str, seconds: float) -> None:
+    """An age counts back from now; a time zone that is written counts."""
+    assert parse_moment(text, 1_700_000_000) == seconds
+
+
+def test_a_moment_without_a_zone_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the clock on the wall shows it."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert parse_moment("2023-11-14T17:13:20", 0) == 1_700_000_000
+        assert parse_moment("2023-11-14", 0) == 1_700_000_000 - 17 * 3600 - 13 * 60 - 20
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "2023-13-01", "0001-01-01"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    """The refusal shows how one is written."""
+    with pytest.raises(ValueError, match="is no time; write it like 2026-03-01"):
+        parse_moment(text, 0)

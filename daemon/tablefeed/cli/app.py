@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tablefeed import __version__
-from tablefeed.cli import check, demo, run, sandbox
+from tablefeed.cli import check, demo, history, retry, run, sandbox
 from tablefeed.errors import Fatal
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("history")(history.history)
+app.command("retry")(retry.retry)
 app.command("sandbox")(sandbox.sandbox)
 app.command("demo")(demo.demo)
 

@@ -1,0 +1,124 @@
+"""`tablefeed history`: what happened to each file."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tablefeed.cli.options import Config, parsed
+from tablefeed.config import load
+from tablefeed.ledger.records import Record, Search, opened
+from tablefeed.model import State, printable
+from tablefeed.units import format_size, parse_moment
+
+SHOWN = 100
+"""Records in a table when no limit is given."""
+_TIMES = ("queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")
+_COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan", State.GONE: "dim"}
+
+
+def history(
+    config: Config = None,
+    feed: Annotated[str | None, typer.Option(help="Only files of this feed.", show_default=False)] = None,
+    state: Annotated[State | None, typer.Option(help="Only files in this state.", show_default=False)] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Only what happened since then: a date or time such as 2026-03-01 or 2026-03-01T22:00 (local time, "
+            "unless it ends in Z), or an age such as 12h or 7d.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help=f"At most so many, the latest. Without it {SHOWN}, and with --json all.", min=1),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all that is known.")] = False,
+) -> None:
+    """Show what happened to each file, the latest last. The daemon may run or not."""
+    after = None if since is None else parsed("--since", lambda text: parse_moment(text, time.time()), since)
+    settings = load(config, os.environ)
+    search = Search(feed, state, None if after is None else round(after * 1000))
+    with opened(settings.ledger.url) as records:
+        if as_json:
+            for record in records.find(search, limit):
+                sys.stdout.write(json.dumps(plain(record), ensure_ascii=False) + "\n")
+            return
+        found = records.find(search, limit or SHOWN)
+        more = records.count(search) - len(found)
+    if found:
+        _show(found)
+    else:
+        known = feed is None or feed in {known.name for known in settings.feeds}
+        hint = "" if known else f"; the configuration has no feed {feed}"
+        sys.stderr.write(f"nothing is recorded{' that fits' if search != Search() else ''}{hint}\n")
+    if more:
+        sys.stderr.write(f"{more} older ones are not shown: see them with --limit {len(found) + more}\n")
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """A record for JSON: paths as text, times in ISO 8601, UTC."""
+    values = asdict(record)
+    for name in ("path", "destination", "reason"):
+        values[name] = values[name] and printable(values[name])
+    for name in _TIMES:
+        values[name] = values[name] and _utc(values[name])
+    return values
+
+
+def _utc(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _show(records: list[Record]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("ID", "WHEN", "FEED", "STATE", "SIZE", "FILE", "WHAT"):
+        table.add_column(name, justify="right" if name in ("ID", "SIZE") else "left", overflow="fold")
+    for record in records:
+        when = datetime.fromtimestamp(record.changed_at / 1000).astimezone()
+        table.add_row(
+            str(record.id),
+            when.strftime("%Y-%m-%d %H:%M:%S"),
+            record.feed,
+            Text(record.state, style=_COLORS.get(State(record.state), "")),
+            format_size(record.size),
+            Text(shown(record.path)),
+            Text(what(record)),
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
+
+
+def shown(path: str) -> str:
+    """A path on one line, without anything that a terminal would take for a command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(path))
+
+
+def what(record: Record) -> str:
+    """The rest of a record in a few words: where the file is, or why it is not further."""
+    match State(record.state):
+        case State.REJECTED | State.QUEUED if record.reason:
+            return shown(record.reason)
+        case State.UPLOADED if record.reason:
+            return f"delivered, not archived yet: {shown(record.reason)}"
+        case State.SKIPPED:
+            return f"same content as {record.duplicate_of}"
+        case State.GONE:
+            return "it vanished, or was replaced, before it was sent"
+        case State.ARCHIVED if record.removed_at:
+            return "deleted from the archive since"
+        case State.ARCHIVED if record.left_in_place:
+            return "left where it was dropped"
+        case _:
+            return shown(record.destination or "")
