@@ -11,13 +11,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from tablefeed.gates import Gates
 from tablefeed.ledger import Want
 from tablefeed.model import Entry, Feed, FileVersion
 
+log = structlog.get_logger("dispatch")
+
 TICK = 15.0
 """Seconds after which the dispatcher looks for due files of all feeds, whatever it was told."""
 _NEVER = 2**62
+_JUMP = 1.0
+"""Seconds by which a wall clock is set back at least when it is set; less is drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,9 @@ class QueuePort(Protocol):
     async def next_due(self, after: int) -> int | None:
         """When the next open row becomes due, later than `after`."""
 
+    async def bring_forward(self, milliseconds: int) -> None:
+        """Let all that waits become due so much earlier."""
+
 
 class Dispatcher:
     """Claims files and works on each in a task; a task that has ended its file takes the next one that is claimed."""
@@ -125,6 +134,7 @@ class Dispatcher:
         """When the ledger must be asked for due rows, in Unix milliseconds; 0: at once."""
         self._asked_until = 0
         self._tick_at = steady() + TICK
+        self._lead = wall() - steady()
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -162,6 +172,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as workers:
             while not self._stopping:
                 self._wake.clear()
+                await self._follow_clock()
                 await self._note_due()
                 entries = await self._claim()
                 ready.extend(entries)
@@ -186,6 +197,15 @@ class Dispatcher:
     def _room(self) -> int:
         room = self._capacity - self.in_flight
         return room if room >= self._refill else 0
+
+    async def _follow_clock(self) -> None:
+        """Rows wait by the wall clock: where that is set back, they shall not wait the longer for it."""
+        lead = self._wall() - self._steady()
+        back, self._lead = self._lead - lead, lead
+        if back > _JUMP:
+            log.warning("clock_set_back", seconds=round(back, 1), effect="retries come at the time they would have")
+            await self._queue.bring_forward(round(back * 1000))
+            self._alarm = self._asked_until = 0
 
     async def _note_due(self) -> None:
         now = self._now()

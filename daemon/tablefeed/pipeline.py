@@ -284,7 +284,7 @@ class Pipeline:
 
     async def set_aside_leftovers(self) -> None:
         """Try once more to move rejected files that could not be moved when they were refused."""
-        for feed in self._feeds.values():
+        for feed in [*self._feeds.values()]:
             for entry, reason in await self._ledger.rejected_in_place(feed.name, limit=1000):
                 error = FileRefused(entry.version.path, reason, "Mend that, then drop the file again")
                 await self._set_aside(feed, entry.id, entry.version, error)

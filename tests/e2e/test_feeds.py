@@ -225,8 +225,8 @@ async def test_a_reload_mends_a_paused_feed_at_once(site: Site, sandbox: Running
         assert await daemon.end() == 0
 
 
-async def test_an_upload_of_a_removed_feed_is_finished(tmp_path: Path) -> None:
-    """What has begun ends as it was begun, and is archived."""
+async def test_what_a_removed_feed_has_begun_is_finished(tmp_path: Path) -> None:
+    """Both what is being sent and what waits for its slot ends as it was begun, and is archived."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def put(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
@@ -239,15 +239,19 @@ async def test_an_upload_of_a_removed_feed_is_finished(tmp_path: Path) -> None:
         site = Site(tmp_path, origin)
         site.feed("other", dataset_id="d")
         orders = site.feed("orders", dataset_id="d")
-        (orders / "a.csv").write_text("content")
+        for name in ("a.csv", "b.csv"):
+            (orders / name).write_text(name)
+        site.sections["upload"] = {"concurrency": 1}
         async with running_daemon(site.config) as daemon:
             await begun.wait()
+            while server.grants < 2:
+                await asyncio.sleep(0.005)
             del site.feeds["orders"]
             await reload(daemon, site, "reloaded")
             go_on.set()
-            await daemon.until_event("file_archived")
+            await daemon.until_event("file_archived", 2)
             assert await daemon.end() == 0
-    assert contents(orders / "archive") == {"a.csv": b"content"}
+    assert contents(orders / "archive") == {"a.csv": b"a.csv", "b.csv": b"b.csv"}
 
 
 async def test_a_feed_renamed_by_a_reload_does_not_send_twice_what_is_under_way(tmp_path: Path) -> None:

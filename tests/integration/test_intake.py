@@ -26,7 +26,7 @@ from support.intake import (
 )
 from tablefeed import mounts
 from tablefeed.errors import DiskTrouble
-from tablefeed.model import FileVersion, Ready, State
+from tablefeed.model import FileVersion, Order, Ready, State
 
 FAR_FUTURE = 4_102_444_800.0
 
@@ -431,3 +431,37 @@ async def test_settle_all_reports_a_missing_directory(tmp_path: Path, db: Path) 
     async with made(make_feed(tmp_path / "none"), db) as running:
         assert await running.intake.settle_all(1.0) == {}
         assert len(running.told) == 1
+
+
+async def test_the_front_of_a_strict_feed_is_known_when_all_has_been_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before the first whole scan, and not while more files wait than are kept in mind; then it is the first."""
+    monkeypatch.setattr("tablefeed.intake.LIMIT", 8)
+    feed = make_feed(tmp_path, strict=True, order=Order.NAME)
+    for name in ("b.csv", "a.csv", "c.csv"):
+        (tmp_path / name).touch()
+    async with made(feed, tmp_path / "ledger") as running:
+        assert running.intake.front() is None
+        await running.intake.settle_all(0.0)
+        front = running.intake.front()
+        assert front is not None
+        assert front.ahead is not None
+        assert (front.ahead.path, front.reason) == ("a.csv", running.reasons()["a.csv"])
+        for n in range(8):
+            (tmp_path / f"more-{n}.csv").touch()
+        await running.intake.settle_all(0.0)
+        assert running.intake.front() is None
+
+
+async def test_a_strict_feed_looks_again_when_the_file_in_front_vanishes(tmp_path: Path) -> None:
+    """Nothing was queued by that, and yet another file may go now."""
+    feed = make_feed(tmp_path, strict=True)
+    (tmp_path / "placeholder.csv").touch()
+    async with taking_in(feed, tmp_path / "ledger") as running:
+        await eventually(lambda: running.intake.waiting)
+        running.woken.clear()
+        (tmp_path / "placeholder.csv").unlink()
+        await eventually(lambda: not running.intake.waiting)
+        await eventually(lambda: running.woken)
+    assert running.queued == {}

@@ -448,6 +448,33 @@ async def test_rows_whose_archived_file_is_yet_to_be_removed_are_not_purged(ledg
     assert await ledger.purge(keeping) == 1
 
 
+async def test_what_waits_is_brought_forward_and_what_is_due_stays(ledger: Ledger, clock: Clock) -> None:
+    """When the clock is set back by an hour, a wait of a second stays one of a second."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await ledger.failed(Failure(entry.id, ERROR, clock.ms + 1000, counts=True, keep_grant=True))
+    clock.now -= 3600
+    await ledger.bring_forward(3_600_000)
+    assert await ledger.claim(ONE) == []
+    clock.now += 1
+    assert len(await ledger.claim(ONE)) == 1
+
+
+async def test_a_wait_that_a_wrong_clock_has_made_ends_with_the_next_start(tmp_path: Path) -> None:
+    """Files queued while the clock was years ahead are due; a wait as long as a server may ask for stays."""
+    clock = Clock()
+    async with opened(tmp_path / "ledger.db", clock) as ledger:
+        clock.now += 10 * 365 * 86_400
+        await ledger.enqueue([version("ahead.csv")])
+        clock.now -= 10 * 365 * 86_400
+        await ledger.enqueue([version("asked.csv")])
+        [entry] = await ledger.claim(ONE)
+        await ledger.failed(Failure(entry.id, ERROR, clock.ms + 3_000_000, counts=True, keep_grant=True))
+        assert await ledger.claim(MANY) == []
+    async with opened(tmp_path / "ledger.db", clock) as ledger:
+        assert [entry.version.path for entry in await ledger.claim(MANY)] == ["ahead.csv"]
+
+
 async def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     """Its rows keep all they had."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"

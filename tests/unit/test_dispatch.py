@@ -97,6 +97,9 @@ class Queue:
     async def next_due(self, after: int) -> int | None:
         return min((moment for moment, _ in self.later if moment > after), default=None)
 
+    async def bring_forward(self, milliseconds: int) -> None:
+        self.later = [(moment - milliseconds, feed) for moment, feed in self.later]
+
 
 class Bench:
     """A dispatcher over a queue, whose work waits until the test lets it end."""
@@ -106,6 +109,8 @@ class Bench:
     ) -> None:
         self.queue = queue
         self.clock = clock or Clock()
+        self.set_back = 0.0
+        """Seconds by which the wall clock has been set back."""
         self.started: list[str] = []
         self.let_go = asyncio.Event()
         self.error: Exception | None = None
@@ -128,7 +133,7 @@ class Bench:
             self.gates,
             self._work,
             slots=slots,
-            wall=self.clock,
+            wall=lambda: self.clock() - self.set_back,
             steady=self.clock,
             front=lambda _: self.front,
             held=lambda _, front: self.held.append(front),
@@ -338,3 +343,18 @@ async def test_a_feed_that_is_not_served_any_more_is_not_claimed() -> None:
     await bench.until(1)
     await bench.stop(running)
     assert bench.started == ["b"]
+
+
+async def test_a_clock_that_is_set_back_makes_no_retry_later(bench_clock: Clock) -> None:
+    """A file that waits for a second does so, though the wall clock goes back by an hour meanwhile."""
+    queue = Queue(a=0)
+    bench = Bench(queue, "a", clock=bench_clock)
+    queue.later = [(bench_clock.ms + 1000, "a")]
+    running = asyncio.create_task(bench.dispatcher.run())
+    while bench.turns == 0:
+        await asyncio.sleep(0)
+    bench.set_back = 3600.0
+    bench_clock.now += 1.1
+    bench.dispatcher.wake("a")
+    await bench.until(1)
+    await bench.stop(running)

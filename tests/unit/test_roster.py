@@ -71,6 +71,9 @@ class NoQueue:
     async def next_due(self, after: int) -> int | None:
         raise AssertionError
 
+    async def bring_forward(self, milliseconds: int) -> None:
+        raise AssertionError
+
 
 async def nothing(entry: Entry) -> None:
     """No work."""

@@ -21,6 +21,7 @@ from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.transitions import Closing, Delivery, Failure, Transition
 from tablefeed.ledger.upkeep import Purge
 from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
+from tablefeed.retry import LONGEST_ASKED
 
 R = TypeVar("R")
 log = structlog.get_logger("ledger")
@@ -64,6 +65,7 @@ class Ledger:
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
             held: int = await self._batcher.submit(_Op(transitions.release, None))
+            await self._batcher.submit(_Op(transitions.bound_waits, round(LONGEST_ASKED * 1000)))
         except DiskTrouble as error:
             self._abandon()
             raise LedgerUnusable(str(error), "Free space, or set [ledger] url to a file on a local disk") from None
@@ -168,6 +170,10 @@ class Ledger:
     async def next_due(self, after: int) -> int | None:
         """When the next open row becomes due, later than `after`."""
         return await self._ask(queries.next_due, after)
+
+    async def bring_forward(self, milliseconds: int) -> None:
+        """Let all that waits become due so much earlier, because the clock has been set back by that."""
+        await self._do(transitions.bring_forward, milliseconds)
 
     async def granted(self, entry_id: int, grant: Grant) -> bool:
         """Keep a grant, before it is used for the first time."""

@@ -234,6 +234,21 @@ def put_back(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[None]:
     return [None] * len(ids)
 
 
+def bring_forward(conn: sa.Connection, now: int, items: Sequence[int]) -> list[None]:
+    """Let open rows that wait become due so many milliseconds earlier: the clock has been set back by that."""
+    for milliseconds in items:
+        waiting = is_open & (files.c.due_at > now)
+        conn.execute(sa.update(files).where(waiting).values(due_at=files.c.due_at - milliseconds))
+    return [None] * len(items)
+
+
+def bound_waits(conn: sa.Connection, now: int, items: Sequence[int]) -> list[None]:
+    """Let open rows become due that wait for longer than any wait is: the clock was ahead when they were written."""
+    for longest in items:
+        conn.execute(sa.update(files).where(is_open, files.c.due_at > now + longest).values(due_at=now))
+    return [None] * len(items)
+
+
 def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list[int]:
     """Put back all that these owners (None: anybody) hold, grants kept: at start and at the end of a drain."""
     counts = []
