@@ -294,3 +294,22 @@ async def test_keys_are_read_anew_by_a_reload(site: Site, sandbox: RunningSandbo
         (new / "a.csv").write_text("content")
         await daemon.until_event("file_archived")
         assert await daemon.end() == 0
+
+
+async def test_files_of_a_removed_feed_wait_until_it_is_there_again(site: Site, sandbox: RunningSandbox) -> None:
+    """The log says how many, and nothing is lost by the removal."""
+    site.feed("other")
+    orders = site.feed("orders", datatable_id="nonesuch")
+    (orders / "a.csv").write_text("content")
+    async with running_daemon(site.config) as daemon:
+        await daemon.until_event("feed_paused")
+        feed = site.feeds.pop("orders")
+        await reload(daemon, site, "reloaded")
+        await daemon.until_event("feed_removed")
+        assert (daemon.named("feed_removed")[0]["feed"], daemon.named("feed_removed")[0]["queued"]) == ("orders", 1)
+        site.feeds["orders"] = feed | {"datatable_id": "table-456"}
+        await reload(daemon, site, "reloaded", 2)
+        await daemon.until_event("file_archived")
+        assert await daemon.end() == 0
+    assert states(site.ledger, "orders") == {"a.csv": "archived"}
+    assert len(contents(sandbox.objects)) == 1
