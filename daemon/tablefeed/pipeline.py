@@ -286,7 +286,7 @@ class Pipeline:
         """Try once more to move rejected files that could not be moved when they were refused."""
         for feed in [*self._feeds.values()]:
             for entry, reason in await self._ledger.rejected_in_place(feed.name, limit=1000):
-                error = FileRefused(entry.version.path, reason, "Mend that, then drop the file again")
+                error = FileRefused(entry.version.path, reason, "Mend that, then use `tablefeed retry`")
                 await self._set_aside(feed, entry.id, entry.version, error)
 
     async def _set_aside(self, feed: Feed, entry_id: int, version: FileVersion, error: FileRefused) -> None:

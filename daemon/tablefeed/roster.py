@@ -71,7 +71,7 @@ class Roster(Generic[R]):
         """Serve all feeds, with tasks in `group`."""
         self._group = group
         for feed in self._feeds.values():
-            self._serve(feed)
+            self._serve(feed, after=())
 
     def stop(self) -> None:
         """Take no more files in."""
@@ -81,31 +81,34 @@ class Roster(Generic[R]):
     async def change(self, feeds: Sequence[Feed]) -> Changes:
         """Serve these feeds from now on. What is being sent is finished as it was begun.
 
-        A feed that takes over the directory of one that is removed begins when the files of that one in flight have
-        ended, so that none is sent for both.
+        A feed that takes over the directory of one that is removed takes files in when those of that one in flight
+        have ended, so that none is sent for both.
         """
         changes = compare(self._feeds, feeds)
         old = {name: self._feeds[name] for name in changes.removed}
         await self._end((*changes.removed, *changes.changed))
         for name in changes.removed:
             del self._feeds[name]
-        fresh = [feed for feed in feeds if feed.name in {*changes.added, *changes.changed}]
-        self._feeds |= {feed.name: feed for feed in fresh if feed.name in changes.changed}
-        for feed in fresh:
-            await self._until_quiet([name for name, other in old.items() if other.directory == feed.directory])
+        for feed in [feed for feed in feeds if feed.name in {*changes.added, *changes.changed}]:
             self._feeds[feed.name] = feed
             self._gates.relate(feed.name, feed.api.origin)
             self._intakes[feed.name] = self._make_intake(feed)
-            self._serve(feed)
+            self._serve(feed, after=[name for name, other in old.items() if other.directory == feed.directory])
             self._dispatcher.wake(feed.name)
         self._changed.set()
         return changes
 
-    def _serve(self, feed: Feed) -> None:
+    def _serve(self, feed: Feed, after: Collection[str]) -> None:
         if self._group is None:
             raise AssertionError("feeds are served after `start`")
-        running = self._intakes[feed.name].run()
+        running = self._run(self._intakes[feed.name], after)
         self._tasks[feed.name] = self._group.create_task(running, name=f"intake {feed.name}")
+
+    async def _run(self, intake: R, after: Collection[str]) -> None:
+        while any(self._dispatcher.in_flight_of(name) for name in after):
+            self._changed.clear()
+            await self._changed.wait()
+        await intake.run()
 
     async def _end(self, names: Collection[str]) -> None:
         tasks = [self._tasks.pop(name) for name in names]
@@ -117,8 +120,3 @@ class Roster(Generic[R]):
             del self._intakes[name]
             self._gates.forget(name)
             self._forget(name)
-
-    async def _until_quiet(self, names: Collection[str]) -> None:
-        while any(self._dispatcher.in_flight_of(name) for name in names):
-            self._changed.clear()
-            await self._changed.wait()

@@ -85,6 +85,7 @@ class Service:
         async with asyncio.TaskGroup() as tasks:
             dispatching = tasks.create_task(parts.dispatcher.run(), name="dispatcher")
             parts.roster.start(tasks)
+            await _tell_of_orphans(parts)
             chores: list[Coroutine[Any, Any, None]] = [
                 self._announce(parts),
                 parts.housekeeper.run(),
@@ -149,12 +150,7 @@ class Service:
             self._keys.setdefault(name, key).value = key.value
         changes = await parts.roster.change(feeds)
         log.info("reloaded", feeds=len(feeds), added=changes.added, changed=changes.changed, removed=changes.removed)
-        waiting: Counter[str] = Counter()
-        for (feed, _), count in (await parts.ledger.counts()).items():
-            waiting[feed] += count
-        for name in changes.removed:
-            if waiting[name]:
-                log.warning("feed_removed", feed=name, queued=waiting[name], effect="they wait until it is there again")
+        await _tell_of_orphans(parts)
         if fixed := needs_restart(self._settings, settings):
             log.warning("reload_partial", keys=fixed, remedy="restart the daemon: these are read at its start only")
 
@@ -229,6 +225,20 @@ async def _exhausted(parts: Parts, began: float) -> bool:
     if waiting <= set(parts.gates.paused()):
         return True
     return steady() - max(began, parts.pipeline.progressed_at) > PATIENCE
+
+
+async def _tell_of_orphans(parts: Parts) -> None:
+    """Files that were queued for feeds which the configuration does not have any more."""
+    waiting: Counter[str] = Counter()
+    for (feed, _), count in (await parts.ledger.counts()).items():
+        waiting[feed] += count
+    for name in sorted(waiting.keys() - parts.feeds.keys()):
+        log.warning(
+            "feed_missing",
+            feed=name,
+            queued=waiting[name],
+            effect="these files wait until the configuration has a feed of that name again",
+        )
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

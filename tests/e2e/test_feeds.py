@@ -305,8 +305,8 @@ async def test_files_of_a_removed_feed_wait_until_it_is_there_again(site: Site, 
         await daemon.until_event("feed_paused")
         feed = site.feeds.pop("orders")
         await reload(daemon, site, "reloaded")
-        await daemon.until_event("feed_removed")
-        assert (daemon.named("feed_removed")[0]["feed"], daemon.named("feed_removed")[0]["queued"]) == ("orders", 1)
+        await daemon.until_event("feed_missing")
+        assert (daemon.named("feed_missing")[0]["feed"], daemon.named("feed_missing")[0]["queued"]) == ("orders", 1)
         site.feeds["orders"] = feed | {"datatable_id": "table-456"}
         await reload(daemon, site, "reloaded", 2)
         await daemon.until_event("file_archived")
