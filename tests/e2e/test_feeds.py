@@ -37,6 +37,19 @@ def drop_in_order(directory: Path, *names: str) -> None:
         os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
 
 
+class Hold:
+    """A store that answers nothing until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def put(self, server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        self.begun.set()
+        await self.go_on.wait()
+        return server.take(request, body)
+
+
 async def test_a_strict_feed_sends_one_at_a_time_and_holds_what_is_behind(tmp_path: Path) -> None:
     """While the first file is refused by a store out of order, nothing behind it is sent; another feed goes on."""
     under_way: set[str] = set()
@@ -227,14 +240,8 @@ async def test_a_reload_mends_a_paused_feed_at_once(site: Site, sandbox: Running
 
 async def test_what_a_removed_feed_has_begun_is_finished(tmp_path: Path) -> None:
     """Both what is being sent and what waits for its slot ends as it was begun, and is archived."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def put(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
-        begun.set()
-        await go_on.wait()
-        return server.take(request, body)
-
-    server = Server(put)
+    hold = Hold()
+    server = Server(hold.put)
     async with serving(server) as origin:
         site = Site(tmp_path, origin)
         site.feed("other", dataset_id="d")
@@ -243,12 +250,12 @@ async def test_what_a_removed_feed_has_begun_is_finished(tmp_path: Path) -> None
             (orders / name).write_text(name)
         site.sections["upload"] = {"concurrency": 1}
         async with running_daemon(site.config) as daemon:
-            await begun.wait()
+            await hold.begun.wait()
             while server.grants < 2:
                 await asyncio.sleep(0.005)
             del site.feeds["orders"]
             await reload(daemon, site, "reloaded")
-            go_on.set()
+            hold.go_on.set()
             await daemon.until_event("file_archived", 2)
             assert await daemon.end() == 0
     assert contents(orders / "archive") == {"a.csv": b"a.csv", "b.csv": b"b.csv"}
@@ -256,25 +263,19 @@ async def test_what_a_removed_feed_has_begun_is_finished(tmp_path: Path) -> None
 
 async def test_a_feed_renamed_by_a_reload_does_not_send_twice_what_is_under_way(tmp_path: Path) -> None:
     """It takes over the directory when the upload under the old name has ended."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def put(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
-        begun.set()
-        await go_on.wait()
-        return server.take(request, body)
-
-    server = Server(put)
+    hold = Hold()
+    server = Server(hold.put)
     async with serving(server) as origin:
         site = Site(tmp_path, origin)
         orders = site.feed("orders", dataset_id="d")
         (orders / "a.csv").write_text("content")
         async with running_daemon(site.config) as daemon:
-            await begun.wait()
+            await hold.begun.wait()
             site.feeds["renamed"] = site.feeds.pop("orders")
             assert site.config.exists()
             daemon.process.send_signal(signal.SIGHUP)
             (orders / "b.csv").write_text("more")
-            go_on.set()
+            hold.go_on.set()
             await daemon.until_event("file_archived", 2)
             assert await daemon.end() == 0
     assert len(server.objects) == 2
