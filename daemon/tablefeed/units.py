@@ -1,7 +1,7 @@
 """Durations, sizes, rates and moments as people write them: `30s`, `1h30m`, `64MiB`, `20MiB/s`, `2026-03-01`. Pure.
 
-Parsers raise ValueError with a text that says what would be right. Formatted durations parse to the same value again;
-sizes and rates are shown with one decimal.
+Parsers raise ValueError with a text that says what would be right. It does not repeat what was written, which may be a
+secret under a wrong name. Formatted durations parse to the same value again; sizes and rates are shown with one decimal.
 """
 
 import re
@@ -25,6 +25,9 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = re.compile("".join(f"(?:(?P<{unit}>{_NUMBER}){unit})?" for unit in _SECONDS))
 _SIZE = re.compile(f"({_NUMBER})({'|'.join(_BYTES)})?")
 
+_LONGEST_NUMBER = 10
+"""Digits of a number without a unit that is repeated with one."""
+
 LONGEST = 36_500 * 86_400
 """Seconds: the longest duration that is accepted. It keeps every time within what clocks and databases can hold."""
 LARGEST = 2**63 - 1
@@ -35,13 +38,13 @@ def parse_duration(text: str) -> float:
     """Seconds. Units are d, h, m, s and ms, the largest first, each at most once."""
     found = _DURATION.fullmatch(text)
     if not text or found is None:
-        bare = re.fullmatch(_NUMBER, text) is not None
-        right = f'"{_short(text)}s"' if bare else '"30s", "5m", "1h30m", "7d" or "500ms"'
-        raise ValueError(f'"{_short(text)}" {"has no unit" if bare else "is not a duration"}; write it like {right}')
+        bare = re.fullmatch(_NUMBER, text) is not None and len(text) <= _LONGEST_NUMBER
+        right = f'"{text}s"' if bare else '"30s", "5m", "1h30m", "7d" or "500ms"'
+        raise ValueError(f"{'has no unit' if bare else 'is not a duration'}; write it like {right}")
     parts = found.groupdict(default="0")
     seconds = sum(Decimal(parts[unit]) * length for unit, length in _SECONDS.items())
     if seconds > LONGEST:
-        raise ValueError(f'"{_short(text)}" is too long; the longest is "{format_duration(LONGEST)}"')
+        raise ValueError(f'is too long; the longest is "{format_duration(LONGEST)}"')
     return float(seconds)
 
 
@@ -64,19 +67,17 @@ def parse_moment(text: str, now: float) -> float:
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
     except (ValueError, OverflowError):
-        raise ValueError(
-            f'"{_short(text)}" is no time; write it like 2026-03-01, 2026-03-01T22:00, 12h or 7d'
-        ) from None
+        raise ValueError("is no time; write it like 2026-03-01, 2026-03-01T22:00, 12h or 7d") from None
 
 
 def parse_size(text: str) -> int:
     """Bytes. Units are B, KB … TB (powers of 1,000) and KiB … TiB (powers of 1,024); none means bytes."""
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise ValueError(f'"{_short(text)}" is not a size; write it like "64MiB", "5GiB" or "500KB"')
+        raise ValueError('is not a size; write it like "64MiB", "5GiB" or "500KB"')
     size = Decimal(found[1]) * _BYTES[found[2] or "B"]
     if size > LARGEST:
-        raise ValueError(f'"{_short(text)}" is too large; the largest is "{LARGEST}B"')
+        raise ValueError(f'is too large; the largest is "{LARGEST}B"')
     return round(size)
 
 
@@ -93,10 +94,10 @@ def parse_rate(text: str) -> float:
     """Bytes a second, more than 0."""
     size, _, second = text.rpartition("/")
     if second != "s" or not _SIZE.fullmatch(size):
-        raise ValueError(f'"{_short(text)}" is not a rate; write it like "20MiB/s"')
+        raise ValueError('is not a rate; write it like "20MiB/s"')
     rate = float(parse_size(size))
     if not rate:
-        raise ValueError(f'"{_short(text)}" moves nothing; write a rate like "20MiB/s"')
+        raise ValueError('moves nothing; write a rate like "20MiB/s"')
     return rate
 
 
@@ -109,7 +110,3 @@ def _plain(number: Decimal) -> str:
     """Without an exponent, and without zeros at the end of a fraction."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "…"

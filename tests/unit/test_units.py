@@ -1,6 +1,7 @@
 """Durations, sizes and rates as text."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 def test_a_bare_number_is_no_duration() -> None:
     """The refusal shows the number with a unit."""
-    with pytest.raises(ValueError, match='"30" has no unit; write it like "30s"'):
+    with pytest.raises(ValueError, match='has no unit; write it like "30s"'):
         parse_duration("30")
 
 
@@ -137,12 +138,12 @@ def test_a_rate_of_nothing_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_rate])
-def test_refusals_are_short(parse: object) -> None:
-    """A long text is cut in the message."""
-    assert callable(parse)
-    with pytest.raises(ValueError, match=r"x{40}…") as refusal:
-        parse("x" * 10_000)
-    assert len(str(refusal.value)) < 200
+@pytest.mark.parametrize("text", ["s3cret-k3y", "9" * 40 + "k3y", "7" * 40])
+def test_no_refusal_repeats_what_was_written(parse: Callable[[str], float], text: str) -> None:
+    """It may be a secret that was written under a wrong name."""
+    with pytest.raises(ValueError, match=" ") as refused:
+        parse(text)
+    assert text[:10] not in str(refused.value)
 
 
 @pytest.mark.parametrize(

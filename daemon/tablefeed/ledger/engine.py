@@ -6,7 +6,7 @@ Everything that only SQLite needs is here. All functions block; the ledger calls
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from sqlalchemy.pool import StaticPool
 from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
 from tablefeed.ledger.schema import HEAD
 
+LOCK_SUFFIX = ".lock"
 _WAITING_HELPS = ("full", "disk i/o error", "locked", "unable to open", "readonly")
 
 
@@ -58,17 +59,16 @@ def sqlite_path(url: str) -> Path:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the ledger's file and directory when they are missing, readable by the owner alone.
+    """Make the ledger's file and directories when they are missing; only the owner may use what belongs to the ledger.
 
     Raises LedgerUnusable, naming the path and the remedy.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(fd, 0o600)
-        finally:
-            os.close(fd)
+        _make(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for suffix in ("", "-wal", "-shm", LOCK_SUFFIX):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).chmod(0o600)
     except PermissionError as error:
         raise LedgerUnusable(
             f"the ledger {path} cannot be written: {error.strerror}",
@@ -80,6 +80,12 @@ def prepare_file(path: Path) -> None:
             f"the ledger {path} cannot be created: {error.strerror}",
             "Set [ledger] url to a file on a local disk",
         ) from error
+
+
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def connect(url: str) -> sa.Connection:
@@ -94,6 +100,8 @@ def connect(url: str) -> sa.Connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             connection.exec_driver_sql("PRAGMA synchronous=FULL")
             connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+            # A grant that was cleared is overwritten: it may be valid for a month yet.
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
             connection.commit()
         _migrate(connection, url)
     return connection

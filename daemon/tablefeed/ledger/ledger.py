@@ -82,7 +82,7 @@ class Ledger:
     def _open(self) -> None:
         path = engine.sqlite_path(self._url)
         engine.prepare_file(path)
-        self._lock = engine.Lock(path.with_name(path.name + ".lock"))
+        self._lock = engine.Lock(path.with_name(path.name + engine.LOCK_SUFFIX))
         self._conn = engine.connect(self._url)
 
     async def close(self) -> None:
@@ -95,10 +95,15 @@ class Ledger:
         except DiskTrouble as error:
             log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
         await self._batcher.close()
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._conn.close)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)
         self._executor.shutdown(wait=False)
         if self._lock:
             self._lock.release()
+
+    def _disconnect(self) -> None:
+        """The last one out writes SQLite's journal into the database and removes it, with the grants in it."""
+        self._conn.close()
+        self._conn.engine.dispose()
 
     async def _do(self, transition: Transition, item: Any) -> Any:
         return await self._outlast(lambda: self._batcher.submit(_Op(transition, item)))
