@@ -1,7 +1,8 @@
 """Durations, sizes, rates and moments as people write them: `30s`, `1h30m`, `64MiB`, `20MiB/s`, `2026-03-01`. Pure.
 
-Parsers raise ValueError with a text that says what would be right. It does not repeat what was written, which may be a
-secret under a wrong name. Formatted durations parse to the same value again; sizes and rates are shown with one decimal.
+Parsers raise ValueError with a text that says what would be right. It does not repeat what was written, which may
+be a secret under a wrong name. Formatted durations parse to the same value again; sizes and rates are shown with one
+decimal.
 """
 
 import re
