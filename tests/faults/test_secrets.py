@@ -192,10 +192,10 @@ def test_the_search_finds_what_it_looks_for() -> None:
     for needle in spellings(secret):
         assert search.leaks(b"\n{..." + needle + b"...}"), needle
     for text in (
-        "AbC%2FdEf%2B0123%3D456789xyz",
+        "AbC%2FdEf%2B0123%3D456",
         "abc%2fdef%2b0123%3d456",
         "QWJDL2RFZiswMTIzPTQ1Njc4OXh5e",
-        "=456789XYZ",
+        "23=456789XYZ",
     ):
         assert search.leaks(f"before{text}after"), text
     assert search.leaks("AbC/dEf+0123 and 456789") == []

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from support.archive import (
     failing,
     feed_at,
     old_kernel,
+    other_file_system,
     write,
 )
 from tablefeed.archive import Archiver, Moved
@@ -61,11 +61,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A directory on another file system."""
-    shm = Path("/dev/shm")  # noqa: S108 - the tmpfs that every Linux has
-    if not os.access(shm, os.W_OK) or shm.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    with tempfile.TemporaryDirectory(dir=shm) as directory:
-        yield Path(directory)
+    with other_file_system(tmp_path) as directory:
+        yield directory
 
 
 @pytest.fixture(params=["same file system", "other file system"])

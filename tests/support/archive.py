@@ -3,12 +3,15 @@
 import ctypes
 import errno
 import os
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tablefeed.archive import Archiver
 from tablefeed.archive.moves import Disk, renameat2
@@ -46,6 +49,16 @@ def seen(feed: Feed, path: str) -> FileVersion:
 def books(*roots: Path) -> dict[str, bytes]:
     """The content of every file below, by its path, our hidden ones too."""
     return {str(path): path.read_bytes() for root in roots for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def other_file_system(than: Path) -> Iterator[Path]:
+    """A directory on another file system than a path; the test is skipped where there is none."""
+    shm = Path("/dev/shm")  # noqa: S108 - the tmpfs that every Linux has
+    if not os.access(shm, os.W_OK) or shm.stat().st_dev == than.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm) as directory:
+        yield Path(directory)
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """A ProcessMind that repeats all that it is told: it stands before the sandbox, whose signatures are real.
 
-What a file is called says what happens to it: `page-1.csv` is answered with a page at first. In all its refusals are the
-request's headers, with the key, and the whole URL, with the signature. After its mishap each file goes the sandbox's way.
+What a file is called says what happens to it: `page-1.csv` is answered with a page at first. In all its refusals are
+the request's headers, with the key, and the whole URL, with the signature. After its mishap each file goes the
+sandbox's way.
 """
 
 import asyncio
