@@ -6,25 +6,37 @@ Four schemes are told apart by their query parameters, whose names are compared 
 | --- | --- |
 | AWS SigV4 | `X-Amz-Date` + `X-Amz-Expires` seconds |
 | GCS V4 | `X-Goog-Date` + `X-Goog-Expires` seconds |
-| Azure SAS | `se`, ISO 8601 UTC in any of its precisions |
+| Azure SAS | `se`, and `ske` of the key that signed, ISO 8601 in any of its precisions |
 | AWS SigV2, GCS V2 | `Expires`, Unix seconds |
 
-Sources: AWS "Authenticating Requests: Using Query Parameters", Google "Signed URLs", Microsoft "Service SAS".
+Where a parameter is repeated, the value that ends first counts. Sources: AWS "Authenticating Requests: Using Query
+Parameters", Google "Signed URLs", Microsoft "Service SAS", "User delegation SAS" and "Formatting DateTime values".
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
-_BASIC = "%Y%m%dT%H%M%SZ"
-_ISO = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T(\d{2}:\d{2})(?::(\d{2})(?:\.\d+)?)?Z?)?")
+_BASIC = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_ISO = re.compile(
+    r"""(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})
+    (?:T(?P<minute>[0-9]{2}:[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.[0-9]+)?)?
+      (?:Z|(?P<offset>[ +-][0-9]{2}:[0-9]{2}))?)?""",
+    re.VERBOSE,
+)
 _LATEST_MS = 253_402_300_799_000  # the end of the year 9999
 
+Query = Mapping[str, tuple[str, ...]]
+"""Each parameter's values, by its name in lower case."""
 
-def parameters(url: str) -> dict[str, str]:
-    """The query's parameters with names in lower case."""
-    return {name.lower(): value for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+
+def parameters(url: str) -> Query:
+    """The query's parameters, whatever the rest of the URL is."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in parse_qsl(url.partition("#")[0].partition("?")[2], keep_blank_values=True):
+        found[name.lower()] = (*found.get(name.lower(), ()), value)
+    return found
 
 
 def validity(url: str, now: int, asked: float) -> tuple[int, float]:
@@ -35,21 +47,35 @@ def validity(url: str, now: int, asked: float) -> tuple[int, float]:
     """
     query = parameters(url)
     for vendor in ("x-amz-", "x-goog-"):
-        if (issued := _basic(query.get(vendor + "date"))) is not None:
-            seconds = _whole(query.get(vendor + "expires"))
-            if seconds is not None:
-                return min(issued + seconds * 1000, _LATEST_MS), float(seconds)
-    expiry = _iso(query["se"]) if "sig" in query and "se" in query else _whole(query.get("expires"), 1000)
+        issued, seconds = _least(query, vendor + "date", _basic), _least(query, vendor + "expires", _whole)
+        if issued is not None and seconds is not None:
+            return min(issued + seconds * 1000, _LATEST_MS), float(seconds)
+    expiry = _azure(query) if "sig" in query and query.keys() & {"se", "ske"} else _version_2(query)
     if expiry is None:
         return now + round(asked * 1000), asked
     return expiry, max(0.0, (expiry - now) / 1000)
 
 
+def _least(query: Query, name: str, read: Callable[[str], int | None]) -> int | None:
+    """The least of a parameter's values that can be read."""
+    return min((value for text in query.get(name, ()) if (value := read(text)) is not None), default=None)
+
+
+def _azure(query: Query) -> int | None:
+    ends = [end for name in ("se", "ske") if (end := _least(query, name, _iso)) is not None]
+    return min(ends, default=None)
+
+
+def _version_2(query: Query) -> int | None:
+    seconds = _least(query, "expires", _whole)
+    return None if seconds is None else min(seconds * 1000, _LATEST_MS)
+
+
 def signed_headers(url: str) -> tuple[str, ...]:
     """The lower-case names of the headers that the signature covers, `host` included where the scheme says so."""
     query = parameters(url)
-    names = query.get("x-amz-signedheaders") or query.get("x-goog-signedheaders") or ""
-    return tuple(name.strip().lower() for name in names.split(";") if name.strip())
+    names = query.get("x-amz-signedheaders") or query.get("x-goog-signedheaders") or ()
+    return tuple(dict.fromkeys(name.strip().lower() for name in ";".join(names).split(";") if name.strip()))
 
 
 def demanded_headers(url: str, content_type: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
@@ -75,25 +101,27 @@ def demanded_headers(url: str, content_type: str) -> tuple[Mapping[str, str], tu
     return headers, tuple(unknown)
 
 
-def _basic(text: str | None) -> int | None:
+def _basic(text: str) -> int | None:
+    if not _BASIC.fullmatch(text):
+        return None
     try:
-        return round(datetime.strptime(text or "", _BASIC).replace(tzinfo=UTC).timestamp() * 1000)
+        return round(datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
         return None
 
 
-def _whole(text: str | None, factor: int = 1) -> int | None:
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 15:
-        return None
-    return min(int(text) * factor, _LATEST_MS)
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
 
 
 def _iso(text: str) -> int | None:
+    """In milliseconds; a part of a second is left out. A plus sign that was not encoded arrives as a blank."""
     if not (match := _ISO.fullmatch(text)):
         return None
-    day, minute, second = match.groups()
+    day, minute, second, offset = match.group("day", "minute", "second", "offset")
+    zone = (offset or "+00:00").replace(" ", "+")
     try:
-        moment = datetime.fromisoformat(f"{day}T{minute or '00:00'}:{second or '00'}+00:00")
-    except ValueError:
+        moment = datetime.fromisoformat(f"{day}T{minute or '00:00'}:{second or '00'}{zone}")
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
         return None
-    return round(moment.timestamp() * 1000)

@@ -37,7 +37,7 @@ PASSING, LASTING = Unreachable("https://s.example", "refused"), FileRefused("a.c
 
 feeds = st.sampled_from(FEEDS)
 picks = st.integers(0, 20)
-"""Which row, counted from the latest, as far as there are so many."""
+"""Which row; one of them does not exist."""
 
 
 @st.composite
@@ -83,6 +83,16 @@ OF_ONE_ROW = (
 )
 
 
+WAYS = (
+    ("granted", "uploaded", "archived"),
+    ("granted", "uploaded", "failed"),
+    ("granted", "failed"),
+    ("granted", "put_back"),
+    ("granted", "rejected", "set_aside"),
+    ("gone",),
+)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _template(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An empty ledger, made once: its migrations take longer than all that an example does."""
@@ -110,8 +120,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.lives = 0
         self.sent: set[int] = set()
-        """Rows that were ever seen as uploaded, in a state that outlived every crash."""
-        self.highest = 0
+        """Rows that were ever seen as uploaded."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
@@ -131,7 +140,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.run(self.ledger.open()) == self.model.restart(self.clock.ms, LONGEST)
 
     def pick(self, number: int) -> int:
-        return max(1, max(self.model.rows, default=1) - number)
+        ids = [*self.model.rows, max(self.model.rows, default=0) + 1]
+        return ids[number % len(ids)]
 
     def commit(self, ops: Sequence[Op]) -> None:
         """Let all of these arrive at once: those of one kind are one statement, all are one transaction."""
@@ -200,11 +210,11 @@ class LedgerMachine(RuleBasedStateMachine):
         ops = [(name, items(name, entry_id, variant, self.clock.ms)) for entry_id, (name, variant) in by_id.items()]
         self.commit([*ops, *([("enqueue", queued)] if queued else [])])
 
-    @rule(variant=picks, ends=st.sampled_from(["archived", "failed", "put_back"]))
-    def deliver(self, variant: int, ends: str) -> None:
-        """The usual way of what is being sent, so that examples get far."""
-        for row in [row for row in self.model.open_rows() if row.state is State.UPLOADING and row.held]:
-            for name in ("granted", "uploaded", ends):
+    @rule(variant=picks, way=st.sampled_from(WAYS))
+    def work(self, variant: int, way: tuple[str, ...]) -> None:
+        """What is under way goes one of its usual ways, so that examples get far."""
+        for row in [row for row in self.model.open_rows() if row.held]:
+            for name in way:
                 self.commit([(name, items(name, row.id, variant, self.clock.ms))])
 
     @rule(age=st.integers(0, 5_000), limit=st.integers(1, 3), kept=st.lists(feeds, unique=True))
@@ -253,11 +263,17 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = model
         self.begin_anew_with(files)
 
-    @rule(queued=st.lists(batches(), min_size=1, max_size=3), cut=st.floats(0, 1))
-    def power_cut_in_the_commit(self, queued: list[list[FileVersion]], cut: float) -> None:
+    @rule(
+        numbers=st.dictionaries(picks, st.tuples(st.sampled_from(OF_ONE_ROW), picks), max_size=4),
+        queued=batches(),
+        cut=st.floats(0, 1),
+    )
+    def power_cut_in_the_commit(
+        self, numbers: dict[int, tuple[str, int]], queued: list[FileVersion], cut: float
+    ) -> None:
         """A part of the journal reached the disk: a commit is there whole or not at all."""
         before, model = self.ledger_as_it_lies(), self.model.copy()
-        self.enqueue(queued)
+        self.change_at_once(numbers, queued)
         after = self.ledger_as_it_lies()
         written, whole = (len(files.get("ledger.db-wal", b"")) for files in (before, after))
         if whole > written:
