@@ -2,14 +2,12 @@ import asyncio
 import hashlib
 import os
 import shutil
-import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from support.stores import a_file, grant_for, listening, serving, uploading
+from support.stores import a_file, certificate, grant_for, listening, serving, uploading
 from tablefeed.errors import (
     BadAnswer,
     Busy,
@@ -447,22 +445,6 @@ async def test_redirects_in_a_circle_end(tmp_path: Path) -> None:
         with pytest.raises(FeedBlocked, match="circle"):
             await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
     assert requests == 3
-
-
-def certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate of its own for 127.0.0.1, and a server's context with it."""
-    made, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made), "-keyout", str(key)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made, key)
-    return made, context
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed, which makes the certificate")

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,22 @@ def a_file(path: Path, size: int = 1000) -> FileVersion:
     """A file of pseudo-random bytes, and its version."""
     path.write_bytes(random.Random(size).randbytes(size))
     return FileVersion.of("orders", path.name, path.stat())
+
+
+def certificate(directory: Path, names: str = "IP:127.0.0.1") -> tuple[Path, ssl.SSLContext]:
+    """A certificate for these names that nobody else trusts, and a server's context with it."""
+    made, key = directory / "cert.pem", directory / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"),
+            *("-addext", f"subjectAltName={names}", "-out", str(made), "-keyout", str(key)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return made, context
 
 
 def grant_for(url: str, *, seconds: float = 3600.0, headers: dict[str, str] | None = None) -> Grant:
