@@ -1,6 +1,7 @@
 """Whatever is done to the ledger in whatever order, and wherever it crashes: it is what a simple model says it is."""
 
 import asyncio
+import itertools
 import shutil
 import sqlite3
 import tempfile
@@ -31,7 +32,7 @@ Op = tuple[str, Any]
 """A transition's name and its item."""
 
 FEEDS = ("orders", "items")
-PATHS = ("a.csv", "b\\x41.csv", "sub/c.csv")
+PATHS = ("a.csv", "b\\x41.csv", "sub/c.csv", "d", "e", "f")
 LONGEST = round(LONGEST_ASKED * 1000)
 PASSING, LASTING = Unreachable("https://s.example", "refused"), FileRefused("a.csv", "too large", "Split it")
 
@@ -49,14 +50,16 @@ def versions(draw: st.DrawFn, feed: str) -> FileVersion:
 @st.composite
 def batches(draw: st.DrawFn) -> list[FileVersion]:
     """What one feed's intake queues at a time."""
-    return draw(st.lists(versions(draw(feeds)), min_size=1, max_size=4))
+    return draw(st.lists(versions(draw(feeds)), min_size=1, max_size=6))
 
 
 @st.composite
 def wants(draw: st.DrawFn) -> Want:
     feed = draw(feeds)
     ahead = draw(st.none() | versions(feed))
-    return Want(feed, draw(st.sampled_from(Order)), draw(st.integers(1, 4)), draw(st.booleans()), ahead)
+    return Want(
+        feed, draw(st.sampled_from(Order)), draw(st.integers(1, 6)), draw(st.sampled_from([False, False, True])), ahead
+    )
 
 
 def items(name: str, entry_id: int, number: int, now: int) -> Any:
@@ -72,7 +75,8 @@ def items(name: str, entry_id: int, number: int, now: int) -> Any:
         case "rejected":
             return entry_id, LASTING
         case "failed":
-            return Failure(entry_id, LASTING if odd else PASSING, now + number * 500, odd, keep_grant=number % 3 == 0)
+            due_at = now + (number + entry_id) % 8 * 500
+            return Failure(entry_id, LASTING if odd else PASSING, due_at, odd, keep_grant=number % 3 == 0)
         case _:
             return entry_id
 
@@ -91,6 +95,8 @@ WAYS = (
     ("granted", "rejected", "set_aside"),
     ("gone",),
 )
+plans = st.lists(st.tuples(st.sampled_from(WAYS), st.integers(0, 2), picks), min_size=1, max_size=3)
+"""Ways, how far to go (0: to the end), and a variant."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -129,10 +135,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def place(self) -> Path:
         return Path(self.root.name) / str(self.lives)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(queued=st.lists(batches(), min_size=2, max_size=4))
+    def begin(self, queued: list[list[FileVersion]]) -> None:
         shutil.copytree(self.template, self.place)
         self.open()
+        self.enqueue(queued)
 
     def open(self) -> None:
         url = f"sqlite:///{self.place / 'ledger.db'}"
@@ -140,8 +147,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.run(self.ledger.open()) == self.model.restart(self.clock.ms, LONGEST)
 
     def pick(self, number: int) -> int:
-        ids = [*self.model.rows, max(self.model.rows, default=0) + 1]
-        return ids[number % len(ids)]
+        """Every other one is open, as far as there are any."""
+        opened = [row.id for row in self.model.open_rows()]
+        ids = opened if opened and number % 2 else [*self.model.rows, max(self.model.rows, default=0) + 1]
+        return ids[number // 2 % len(ids)]
 
     def commit(self, ops: Sequence[Op]) -> None:
         """Let all of these arrive at once: those of one kind are one statement, all are one transaction."""
@@ -210,11 +219,14 @@ class LedgerMachine(RuleBasedStateMachine):
         ops = [(name, items(name, entry_id, variant, self.clock.ms)) for entry_id, (name, variant) in by_id.items()]
         self.commit([*ops, *([("enqueue", queued)] if queued else [])])
 
-    @rule(variant=picks, way=st.sampled_from(WAYS))
-    def work(self, variant: int, way: tuple[str, ...]) -> None:
-        """What is under way goes one of its usual ways, so that examples get far."""
-        for row in [row for row in self.model.open_rows() if row.held]:
-            for name in way:
+    @rule(seconds=st.integers(0, 5), wanted=st.lists(wants(), min_size=1, max_size=2), plans=plans)
+    def work(self, seconds: int, wanted: list[Want], plans: list[tuple[tuple[str, ...], int, int]]) -> None:
+        """What is claimed goes some way, which the next step may go on with, so that examples get far."""
+        self.clock.now += seconds
+        self.claim(wanted)
+        held = [row for row in self.model.open_rows() if row.held]
+        for row, (way, steps, variant) in zip(held, itertools.cycle(plans), strict=False):
+            for name in way[: steps or None]:
                 self.commit([(name, items(name, row.id, variant, self.clock.ms))])
 
     @rule(age=st.integers(0, 5_000), limit=st.integers(1, 3), kept=st.lists(feeds, unique=True))
