@@ -229,6 +229,17 @@ class LedgerMachine(RuleBasedStateMachine):
             for name in way[: steps or None]:
                 self.commit([(name, items(name, row.id, variant, self.clock.ms))])
 
+    @rule(wanted=wants(), variant=picks, again=wants())
+    def fail_to_move(self, wanted: Want, variant: int, again: Want) -> None:
+        """The archive is away: what is claimed is delivered, and its moves wait, each for a time of its own."""
+        self.claim([wanted])
+        for row in [row for row in self.model.open_rows() if row.held]:
+            due_at = self.clock.ms + row.id * (variant + 1) * 700 % 3000
+            self.commit([("uploaded", items("uploaded", row.id, variant, self.clock.ms))])
+            self.commit([("failed", Failure(row.id, PASSING, due_at, counts=True, keep_grant=True))])
+        self.clock.now += 2
+        self.claim([again])
+
     @rule(age=st.integers(0, 5_000), limit=st.integers(1, 3), kept=st.lists(feeds, unique=True))
     def purge(self, age: int, limit: int, kept: list[str]) -> None:
         """The oldest closed rows go, and none that is still needed."""
