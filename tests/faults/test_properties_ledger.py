@@ -365,7 +365,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.sent |= {row["id"] for row in rows if row["md5"] is not None}
 
     def teardown(self) -> None:
-        self.run(self.ledger.close())
+        if hasattr(self, "ledger"):
+            self.run(self.ledger.close())
         self.runner.close()
         self.root.cleanup()
 
@@ -386,6 +387,9 @@ def told(row: sqlite3.Row) -> tuple[object, ...]:
 
 
 LedgerMachine.TestCase.settings = settings(
-    stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=settings().max_examples // 2,  # they are long; a profile for a soak asks for more
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 TestLedger = LedgerMachine.TestCase
