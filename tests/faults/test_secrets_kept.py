@@ -53,16 +53,18 @@ NAMES = ("ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock")
 
 @pytest.mark.parametrize("readable_by_all", [None, *NAMES])
 async def test_whatever_belongs_to_the_ledger_is_its_owners_alone(tmp_path: Path, readable_by_all: str | None) -> None:
-    """Database, journal, shared memory and lock have mode 0600, whatever the umask is and whatever was there before."""
-    place = tmp_path / "ledger"
+    """Database, journal, shared memory and lock have mode 0600, whatever the umask and whatever a dead daemon left."""
+    place = tmp_path / "new" / "ledger"
     with umask(0):
-        async with opened(place / "ledger.db"):
-            """Making it is all."""
         if readable_by_all is not None:
-            (place / readable_by_all).touch()
+            async with opened(tmp_path / "ledger.db") as ledger:
+                await ledger.enqueue([version()])
+                place.mkdir(mode=0o700, parents=True)
+                for name in NAMES:
+                    shutil.copy(tmp_path / name, place / name)
             (place / readable_by_all).chmod(0o666)
         async with opened(place / "ledger.db") as ledger:
-            await ledger.enqueue([version()])
+            await ledger.enqueue([version("b.csv")])
             assert {path.name: mode(path) for path in place.iterdir()} == dict.fromkeys(NAMES, 0o600)
     assert mode(place) == 0o700
 
