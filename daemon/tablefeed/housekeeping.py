@@ -1,4 +1,4 @@
-"""What is done once an hour: refused files that could not be moved, archives and histories that have grown too old."""
+"""What is done once an hour: refused files that could not be moved, archives, histories and journals that have grown."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -67,6 +67,7 @@ class Housekeeper:
             kept = tuple(feed.name for feed in self._feeds.values() if feed.archive_keep)
             while await self._ledger.purge(Purge(before, BATCH, kept)) == BATCH:
                 pass
+        await self._ledger.empty_journal()
 
     def _ago(self, seconds: float) -> int:
         return round((self._wall() - seconds) * 1000)

@@ -168,7 +168,6 @@ async def test_no_grant_outlives_its_use_in_the_ledgers_files(tmp_path: Path) ->
     assert remains(tmp_path, signatures) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the next start goes on in the journal that is there")
 @pytest.mark.usefixtures("_sqlite_that_leaves_what_it_deletes")
 async def test_the_next_start_removes_the_grants_in_a_dead_daemons_journal(tmp_path: Path) -> None:
     """A killed daemon cannot tidy up; the one that comes after it does."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from support.archive import archiving, drop, feed_at, write
-from support.ledgers import RECEIPT, Clock, opened
+from support.ledgers import GRANT, RECEIPT, Clock, opened
 from tablefeed.housekeeping import Housekeeper
 from tablefeed.ledger import Closing, Ledger, Want
 from tablefeed.model import Feed, FileVersion, Order, Ready
@@ -181,3 +181,17 @@ async def test_many_rows_are_cut_back_in_one_pass(tmp_path: Path) -> None:
         bench.clock.now += 2 * DAY
         await bench.housekeeper.tidy()
         assert rows(tmp_path) == {}
+
+
+async def test_no_grant_stays_in_the_journal_of_a_daemon_that_runs_on(tmp_path: Path) -> None:
+    """What was cleared from the ledger is not left in what SQLite has written on the way."""
+    async with keeping(tmp_path) as bench:
+        version = drop(bench.feed, "a.csv", b"content")
+        await bench.ledger.enqueue([version])
+        [entry] = await bench.ledger.claim([Want("orders", Order.OLDEST, 1)])
+        await bench.ledger.granted(entry.id, GRANT)
+        await bench.ledger.uploaded(entry.id, RECEIPT)
+        secret = GRANT.url.encode()
+        assert secret in (tmp_path / "ledger.db-wal").read_bytes()
+        await bench.housekeeper.tidy()
+        assert not any(secret in path.read_bytes() for path in tmp_path.glob("ledger.db*"))

@@ -103,8 +103,17 @@ def connect(url: str) -> sa.Connection:
             # A grant that was cleared is overwritten: it may be valid for a month yet.
             connection.exec_driver_sql("PRAGMA secure_delete=ON")
             connection.commit()
+            # The journal of a killed daemon holds grants that were cleared since.
+            empty_journal(connection)
         _migrate(connection, url)
     return connection
+
+
+def empty_journal(connection: sa.Connection) -> None:
+    """Write SQLite's journal into the database and cut it off, as far as readers allow it now."""
+    if connection.engine.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+        connection.rollback()
 
 
 def assert_usable(url: str) -> None:

@@ -213,6 +213,15 @@ class Ledger:
         """Put a row back until its next try."""
         await self._do(transitions.failed, failure)
 
+    async def empty_journal(self) -> None:
+        """Let nothing that was cleared lie in the journal any longer."""
+
+        def run() -> None:
+            with engine.translated(self._url):
+                engine.empty_journal(self._conn)
+
+        await self._outlast(lambda: asyncio.get_running_loop().run_in_executor(self._executor, run))
+
     async def put_back(self, entry_id: int) -> None:
         """Give up the claim of a row that was not tried."""
         await self._do(transitions.put_back, entry_id)
