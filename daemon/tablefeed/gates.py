@@ -11,6 +11,14 @@ from enum import Enum
 from tablefeed.retry import LONGEST_ASKED, backoff
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The one file that may try what is closed off; `file` None: it is still being claimed."""
+
+    feed: str
+    file: int | None = None
+
+
 @dataclass(slots=True)
 class Gate:
     """One gate. It closes after `threshold` failures without a success between them."""
@@ -21,7 +29,8 @@ class Gate:
     """How often it closed again after a probe, in a row."""
     opens_at: float = 0.0
     """When the next probe may go, on the caller's clock."""
-    probing: bool = False
+    probe: Probe | None = None
+    """Who tries it now."""
     reason: str = ""
 
     @property
@@ -33,31 +42,33 @@ class Gate:
         """How many may pass now; None: any number."""
         if not self.closed:
             return None
-        return 0 if self.probing or now < self.opens_at else 1
+        return 0 if self.probe or now < self.opens_at else 1
 
-    def failed(self, now: float, reason: str, wait: Callable[[int], float]) -> bool:
-        """Record a failure; returns whether this closed the gate.
+    def failed(self, now: float, reason: str, wait: Callable[[int], float], file: int | None) -> bool:
+        """Record the failure of a file; returns whether this closed the gate.
 
         `wait` gives the seconds until the next probe after the nth refusal in a row. What fails while the gate is
-        closed and no probe is due had passed before it closed, and makes nobody wait longer.
+        closed and is not its probe had passed before it closed, and makes nobody wait longer.
         """
         was_closed = self.closed
         self.reason = reason
-        if was_closed and now < self.opens_at:
+        if was_closed and (now < self.opens_at or not self._may_be_probe(file)):
             return False
         self.failures += 1
-        self.probing = False
         if self.closed:
             self.refusals += 1
             self.opens_at = now + wait(self.refusals)
         return self.closed and not was_closed
+
+    def _may_be_probe(self, file: int | None) -> bool:
+        return file is None or (self.probe is not None and self.probe.file == file)
 
     def succeeded(self) -> bool:
         """Record a success; returns whether this opened a closed gate."""
         was_closed = self.closed
         self.failures = self.refusals = 0
         self.opens_at = 0.0
-        self.probing = False
+        self.probe = None
         self.reason = ""
         return was_closed
 
@@ -88,6 +99,10 @@ class Gates:
         """Let the feed wait while this server fails."""
         self._hosts_of.setdefault(feed, set()).add(origin)
 
+    def depend(self, feed: str, *origins: str) -> None:
+        """Let the feed wait while one of these servers fails, and for no other: its files go there now."""
+        self._hosts_of[feed] = set(origins)
+
     def forget(self, feed: str) -> None:
         """Begin with the feed as if nothing had failed: it is not served any more, or not as before."""
         self._hosts_of.pop(feed, None)
@@ -100,35 +115,49 @@ class Gates:
         limits = [limit for gate in self._of(feed) if (limit := gate.allowance(now)) is not None]
         return min(limits, default=None)
 
-    def probe(self, feed: str) -> None:
-        """Take note that a file of the feed has started: closed gates let no other through until it has ended."""
-        for gate in self._of(feed):
-            if gate.closed:
-                gate.probing = True
+    def probe(self, feed: str) -> bool:
+        """Take the feed's closed gates for the next file that is claimed of it; False: another file tries one of them.
 
-    def ended(self, feed: str) -> None:
-        """A file ended without telling whether its gates work; the next probe may go."""
-        for gate in self._of(feed):
-            gate.probing = False
+        They let no other through until `ended`. The feed's allowance has been asked just before.
+        """
+        closed = [gate for gate in self._of(feed) if gate.closed]
+        if any(gate.probe for gate in closed):
+            return False
+        for gate in closed:
+            gate.probe = Probe(feed)
+        return True
 
-    def feed_failed(self, feed: str, place: Place, reason: str) -> bool:
+    def started(self, feed: str, file: int) -> None:
+        """Take note of a file that was claimed: it is the probe of the gates that were taken for its feed."""
+        self._pass_on(Probe(feed), Probe(feed, file))
+
+    def ended(self, feed: str, file: int | None = None) -> None:
+        """A file ended, or none was claimed (None); if it was a probe, the next one may go."""
+        self._pass_on(Probe(feed, file), None)
+
+    def _pass_on(self, holder: Probe, heir: Probe | None) -> None:
+        for gate in (*self._hosts.values(), *self._feeds.values()):
+            if gate.probe == holder:
+                gate.probe = heir
+
+    def feed_failed(self, feed: str, place: Place, reason: str, file: int | None = None) -> bool:
         """Close the feed's gate at a place; returns whether it was open."""
         gate = self._feeds.setdefault((feed, place), Gate(FEED_THRESHOLD))
-        return gate.failed(self._clock(), reason, self._wait)
+        return gate.failed(self._clock(), reason, self._wait, file)
 
-    def host_failed(self, origin: str, reason: str, asked: float | None) -> bool:
+    def host_failed(self, origin: str, reason: str, asked: float | None, file: int | None = None) -> bool:
         """Count a server's failure; returns whether its gate closed."""
         gate = self._hosts.setdefault(origin, Gate(HOST_THRESHOLD))
         now = self._clock()
-        closed = gate.failed(now, reason, self._wait)
+        closed = gate.failed(now, reason, self._wait, file)
         if asked is not None and gate.closed:
             gate.opens_at = max(gate.opens_at, now + min(asked, LONGEST_ASKED))
         return closed
 
     def host_succeeded(self, origin: str) -> bool:
         """Open a server's gate; returns whether it was closed."""
-        gate = self._hosts.get(origin)
-        return gate is not None and gate.succeeded()
+        gate = self._hosts.pop(origin, None)
+        return gate is not None and gate.closed
 
     def feed_succeeded(self, feed: str, place: Place) -> bool:
         """Open a feed's gate at a place; returns whether it was closed."""
@@ -143,7 +172,7 @@ class Gates:
         moments = []
         for feed in feeds:
             closed = [gate for gate in self._of(feed) if gate.closed]
-            if closed and not any(gate.probing for gate in closed):
+            if closed and not any(gate.probe for gate in closed):
                 moments.append(max(gate.opens_at for gate in closed))
         return min(moments, default=None)
 
