@@ -1,6 +1,7 @@
 """A file as the body of a request, and the guard that notices when it no longer moves."""
 
 import asyncio
+import select
 from concurrent.futures import Executor
 
 import aiohttp
@@ -12,6 +13,8 @@ from tablefeed.upload.source import Source
 
 CHUNK = 2**20
 """Bytes that one thread hop reads and hashes."""
+_TURNS = 16
+"""Turns of the loop for which an answer that is there already may be read before more is sent."""
 
 
 class FileBody(aiohttp.Payload):
@@ -48,6 +51,7 @@ class FileBody(aiohttp.Payload):
         self._writer = writer
         chunk = self._source.first
         while True:
+            await _listen(writer)
             await writer.write(chunk)
             self.handed += len(chunk)
             if self.handed == self._size:
@@ -69,6 +73,24 @@ class FileBody(aiohttp.Payload):
         """Bytes that the kernel has taken: those handed over less those that still wait in the transport."""
         transport = getattr(self._writer, "transport", None)
         return self.handed - (transport.get_write_buffer_size() if transport else 0)
+
+
+async def _listen(writer: AbstractStreamWriter) -> None:
+    """Let the loop read what the server has sent before its whole request came: why it refuses.
+
+    A server that answers early often resets the connection, and the first write after that drops whatever had not been
+    read, so that the reason would be lost. Source: aiohttp issue 8191.
+    """
+    transport: asyncio.Transport | None = getattr(writer, "transport", None)
+    connection = transport.get_extra_info("socket") if transport else None
+    if transport is None or connection is None or connection.fileno() < 0:
+        return
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    for _ in range(_TURNS):
+        if transport.is_closing() or not poll.poll(0):
+            return
+        await asyncio.sleep(0)
 
 
 class StallGuard:
