@@ -7,8 +7,8 @@ gateways were seen to send. ProcessMind publishes no status codes, so none but t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
+from tablefeed.clock import http_date
 from tablefeed.errors import (
     BadAnswer,
     Busy,
@@ -17,13 +17,19 @@ from tablefeed.errors import (
     FileRefused,
     GrantExpired,
     SignatureRefused,
+    Unreachable,
 )
 from tablefeed.redact import redact
 
 _LONGEST_MESSAGE = 300
 _BUSY_CODES = frozenset(
-    {"RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "BadDigest", "ServerBusy"}
+    {
+        *("RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "BadDigest", "ServerBusy"),
+        *("Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequests", "BandwidthLimitExceeded"),
+        *("OperationAborted", "ConditionalRequestConflict", "OperationTimedOut"),
+    }
 )
+_BUSY_STATUS = frozenset({408, 421, 423, 425, 429})
 _EXPIRED_CODES = frozenset({"ExpiredToken", "RequestTimeTooSkewed", "TokenRefreshRequired", "RequestExpired"})
 _EXPIRED_TEXT = re.compile(r"request has expired|difference between the request time|signature.*expir|expired", re.I)
 _FILE_CODES = frozenset({"EntityTooLarge", "EntityTooSmall", "KeyTooLongError", "MaxMessageLengthExceeded"})
@@ -59,18 +65,27 @@ def store_answer(origin: str, status: int, headers: Mapping[str, str], body: str
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The seconds that `Retry-After` asks for, whether it gives seconds or a date; `now` in Unix seconds."""
+    """The seconds that `Retry-After` asks for, whether it gives seconds or a date.
+
+    A date is measured from the answer's own `Date`, since our clock may be wrong; `now`, in Unix seconds, serves where
+    there is none.
+    """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
+    until, told = http_date(text), http_date(headers.get("Date"))
+    return None if until is None else max(0.0, until - (now if told is None else told))
 
 
-def _is_busy(status: int) -> bool:
-    return status in (408, 425, 429) or status >= 500
+def _passes(answer: Answer) -> DeliveryError | None:
+    """The error for an answer that waiting heals, whoever gave it; None: it is of another kind."""
+    status = answer.status
+    if status == 407:
+        return Unreachable(answer.origin, "the proxy answered 407; it wants other credentials")
+    asked = status >= 400 and status != 401 and answer.retry_after is not None
+    if status in _BUSY_STATUS or status >= 500 or asked or answer.code in _BUSY_CODES:
+        return Busy(answer.origin, status, answer.code or answer.message, answer.retry_after)
+    return None
 
 
 def api_error(answer: Answer, *, asked_for: str, key_name: str, settings: str) -> DeliveryError:
@@ -79,8 +94,8 @@ def api_error(answer: Answer, *, asked_for: str, key_name: str, settings: str) -
     `settings` names those that say what was asked for.
     """
     origin, status = answer.origin, answer.status
-    if _is_busy(status):
-        return Busy(origin, status, answer.message, answer.retry_after)
+    if (passing := _passes(answer)) is not None:
+        return passing
     if status in (401, 403):
         return FeedBlocked(
             f"{origin} refused the API key for {asked_for} ({answer.summary})",
@@ -110,10 +125,10 @@ def store_error(
     `overdue`: by our own estimate the grant had expired when the request began. Some gateways refuse without a reason.
     """
     origin, status, code = answer.origin, answer.status, answer.code
-    if code in _BUSY_CODES or (_is_busy(status) and status != 501):
-        return Busy(origin, status, code, answer.retry_after)
     if code in _EXPIRED_CODES or (status in (400, 401, 403) and (overdue or _EXPIRED_TEXT.search(answer.message))):
         return GrantExpired(origin, answer.summary)
+    if status != 501 and (passing := _passes(answer)) is not None:
+        return passing
     if code == "SignatureDoesNotMatch":
         return SignatureRefused(origin, code, signed_headers)
     if code in _FILE_CODES or status == 413:

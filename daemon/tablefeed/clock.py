@@ -2,12 +2,25 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 
 def steady() -> float:
     """Seconds that no clock change moves and that go on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def http_date(text: str | None) -> float | None:
+    """The Unix seconds of a date in a header, in any form of RFC 9110; None: it is none.
+
+    All of them are in GMT, also where that is not said: the time zone of this machine has no part in it.
+    """
+    try:
+        moment = parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, IndexError):
+        return None
 
 
 class ServerClocks:
@@ -27,13 +40,17 @@ class ServerClocks:
 
     def observe(self, origin: str, date: str | None) -> None:
         """Learn from an answer that has just arrived. An unreadable header teaches nothing."""
-        if date is None:
-            return
-        try:
-            seconds = parsedate_to_datetime(date).timestamp()
-        except (ValueError, OverflowError):
-            return
-        self._offsets[origin] = self._latest = seconds + 1.0 - self._steady()
+        seconds = http_date(date)
+        if seconds is not None:
+            self._offsets[origin] = self._latest = seconds + 1.0 - self._steady()
+
+    def knows(self, origin: str) -> bool:
+        """Whether the server has told its time."""
+        return origin in self._offsets
+
+    def forget(self, origin: str) -> None:
+        """Believe no more what the server told."""
+        self._offsets.pop(origin, None)
 
     def now(self, *origins: str) -> int:
         """Unix milliseconds on the clock of the first of these servers that is known, else of any, else our own."""

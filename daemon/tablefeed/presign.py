@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tablefeed.clock import ServerClocks
-from tablefeed.errors import BadAnswer, FeedBlocked, GrantExpired
+from tablefeed.errors import BadAnswer, FeedBlocked
 from tablefeed.expiry import validity
 from tablefeed.http import origin_of, parse_url
 from tablefeed.model import ApiAccess, Entry, Feed, Grant
@@ -86,11 +86,14 @@ class Presigner:
     async def with_grant(self, feed: Feed, entry: Entry) -> Entry:
         """The entry with a grant that may be used now.
 
-        Raises what the API raises, GrantExpired when a new URL comes too old, BadAnswer when it is none.
+        Raises what the API raises, and BadAnswer when that gives what is no URL or one that is too old.
         """
-        if entry.grant is not None and is_fresh(entry.grant, self._now(feed, entry.grant.url), self._margin):
+        if self._has_fresh(feed, entry):
             return entry
         grant = await self._fetch(feed, entry)
+        if self._has_fresh(feed, entry):
+            # Nobody but our own clock had said that it was old, and the API has just told what time it is.
+            return entry
         await self._store.granted(entry.id, grant)
         return replace(entry, grant=grant)
 
@@ -112,13 +115,22 @@ class Presigner:
             raise
         try:
             origin = origin_of(parse_url(url))
-            now = self._clocks.now(origin, api.origin)
-            expires_at, lifetime = validity(url, now, self._lifetime)
+            expires_at, lifetime = validity(url, self._clocks.now(origin, api.origin), self._lifetime)
         except ValueError as error:
             raise BadAnswer(api.origin, f"its PreSignedUploadUrl cannot be used: {error}") from None
-        if expires_at <= now - _CLOCK_GRAIN:
-            raise GrantExpired(origin, "it came too old from the API; do the clocks of API and store differ?")
+        self._check_age(api.origin, origin, expires_at)
         return Grant(url, expires_at, lifetime, self._headers(url, version.name))
+
+    def _check_age(self, api: str, store: str, expires_at: int) -> None:
+        """Turn away a URL that is old by the clock of the API itself.
+
+        One that is old by the store's clock alone is tried: what the store told may be wrong, and only an answer of its
+        own can mend that. By our own clock nothing is judged, since that may be wrong too.
+        """
+        if self._clocks.knows(api) and expires_at <= self._clocks.now(api) - _CLOCK_GRAIN:
+            raise BadAnswer(api, f"its PreSignedUploadUrl for {store} had expired before it came")
+        if expires_at <= self._clocks.now(store, api) - _CLOCK_GRAIN:
+            self._clocks.forget(store)
 
     async def _dataset(self, feed: Feed, api: UrlSource) -> str:
         """Looked up once, kept in the ledger, and looked up again only after it was refused."""
@@ -138,5 +150,8 @@ class Presigner:
         if self._datasets.pop(key, None) is not None:
             self._refused.add(key)
 
-    def _now(self, feed: Feed, url: str) -> int:
-        return self._clocks.now(origin_of(parse_url(url)), self._apis(feed.api).origin)
+    def _has_fresh(self, feed: Feed, entry: Entry) -> bool:
+        if entry.grant is None:
+            return False
+        now = self._clocks.now(origin_of(parse_url(entry.grant.url)), self._apis(feed.api).origin)
+        return is_fresh(entry.grant, now, self._margin)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support.ledgers import Clock, opened, version
 from tablefeed.clock import ServerClocks
-from tablefeed.errors import BadAnswer, FeedBlocked, GrantExpired
+from tablefeed.errors import BadAnswer, FeedBlocked
 from tablefeed.ledger import Ledger, Want
 from tablefeed.model import ApiAccess, Entry, Feed, Grant, Order
 from tablefeed.presign import Presigner, is_fresh
@@ -166,10 +166,49 @@ async def test_an_old_file_is_told_as_of_1970(ledger: Ledger, clock: Clock) -> N
     assert api.asked[0]["modified_ms"] == 0
 
 
+DATE = "Tue, 14 Nov 2023 22:13:20 GMT"  # where the clock stands at first
+
+
 async def test_a_url_that_comes_too_old_is_not_used(ledger: Ledger, entry: Entry, clock: Clock) -> None:
-    """It would only fail at the store."""
-    with pytest.raises(GrantExpired):
-        await presigner(Api(clock, lifetime=-5), ledger, clock).with_grant(FEED, entry)
+    """It had expired by the very clock of the API that gave it, and would only fail at the store."""
+    clocks = ServerClocks(clock, clock)
+    clocks.observe("https://api.example", DATE)
+    with pytest.raises(BadAnswer, match="had expired before it came"):
+        await presigner(Api(clock, lifetime=-5), ledger, clock, clocks=clocks).with_grant(FEED, entry)
+
+
+async def test_a_wrong_clock_of_our_own_turns_no_url_away(ledger: Ledger, entry: Entry, clock: Clock) -> None:
+    """As long as no server has told its time, only the store can tell whether a URL is too old."""
+    assert (await presigner(Api(clock, lifetime=-600), ledger, clock).with_grant(FEED, entry)).grant
+
+
+async def test_a_store_that_told_nonsense_once_is_asked_again(ledger: Ledger, entry: Entry, clock: Clock) -> None:
+    """One node with a clock years ahead makes all grants look old; nothing but another answer can mend that."""
+    clocks = ServerClocks(clock, clock)
+    clocks.observe("https://api.example", DATE)
+    clocks.observe("https://store.example", "Tue, 14 Nov 2033 22:13:20 GMT")
+    api = Api(clock)
+    grants = presigner(api, ledger, clock, clocks=clocks)
+    first = await grants.with_grant(FEED, entry)
+    assert await grants.with_grant(FEED, first) == first
+    assert api.urls == 1
+
+
+async def test_a_kept_grant_is_not_thrown_away_for_a_clock_of_ours_that_is_fast(
+    ledger: Ledger, entry: Entry, clock: Clock
+) -> None:
+    """After a restart it looks old until the API has told its time: the same object is written all the same."""
+    local = Clock(clock.now + 600)
+    clocks = ServerClocks(local, local)
+
+    class Telling(Api):
+        async def presigned_upload_url(self, datatable_id: str, **query: object) -> str:
+            clocks.observe(self.origin, DATE)
+            return await super().presigned_upload_url(datatable_id, **query)
+
+    first = await presigner(Api(clock, lifetime=300), ledger, clock).with_grant(FEED, entry)
+    again = await presigner(Telling(clock, lifetime=300), ledger, clock, clocks=clocks).with_grant(FEED, first)
+    assert again == first
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "https://[::1", "mailto:x@example.org"])
