@@ -56,6 +56,8 @@ class Transient(DeliveryError):
     """Whether the server as a whole may be failing, and not this transfer alone."""
     retry_after: float | None = None
     """Seconds that the server asked us to wait."""
+    ambiguous = True
+    """Whether the request may have reached the server, so that a store may hold the file although it did not say so."""
 
 
 class Unreachable(Transient):

@@ -26,6 +26,8 @@ USER_AGENT = f"tablefeed/{__version__}"
 CONNECT_TIMEOUT = 30.0
 ANSWER_TIMEOUT = 60.0
 """Seconds in which the API must begin to answer, and then must not pause for longer."""
+CALL_TIMEOUT = 120.0
+"""Seconds that a whole call of the API may take: one that drips must not keep the others out."""
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from yarl import URL
 from tablefeed.answers import Answer, api_error, retry_after, safe
 from tablefeed.clock import ServerClocks
 from tablefeed.errors import BadAnswer, DeliveryError, FeedBlocked
-from tablefeed.http import proxy_for, read_body, translated
+from tablefeed.http import ANSWER_TIMEOUT, CALL_TIMEOUT, CONNECT_TIMEOUT, proxy_for, read_body, translated
 from tablefeed.model import ApiAccess
 
 _LARGEST_ANSWER = 8 * 2**20
@@ -65,8 +65,10 @@ class ProcessMindApi:
         clocks: ServerClocks,
         wall: Callable[[], float],
         limit: asyncio.Semaphore,
+        timeout: float = CALL_TIMEOUT,
     ) -> None:
-        """`key` goes to `access.base_url` only; `limit` bounds the calls at a time."""
+        """`key` goes to `access.base_url` only; `limit` bounds the calls at a time, `timeout` each in seconds."""
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT)
         self.access = access
         self.origin = access.origin
         self._session = session
@@ -162,6 +164,7 @@ class ProcessMindApi:
                     headers={"x-api-key": key, "Accept": "application/json"},
                     allow_redirects=False,
                     proxy=proxy_for(url),
+                    timeout=self._timeout,
                 ) as response:
                     self._clocks.observe(self.origin, response.headers.get("Date"))
                     body = await read_body(response, _LARGEST_ANSWER)

@@ -19,6 +19,8 @@ LONGEST_ASKED = 3_600.0
 """The longest `Retry-After` that is believed."""
 MOST_GRANTS = 3
 """Grants tried one after the other before a file waits."""
+TRIES_OF_GRANT = 4
+"""After how many failures of its file a grant is given up whose store was never reached: the API may name another."""
 MOST_REFUSALS = 3
 """How often a file is refused, while others of its feed are delivered, before the blame is the file's."""
 
@@ -61,12 +63,13 @@ Decision = Again | Regrant | LookAgain | SetAside | Pause
 
 
 def backoff(failures: int, random: Callable[[], float], asked: float | None = None) -> float:
-    """Seconds to wait after the nth failure in a row (from 1): exponential with full jitter, never under `asked`.
+    """Seconds to wait after the nth failure in a row (from 1): what was `asked`, and exponential with full jitter.
 
+    Without the jitter all that were asked to wait for the same time would come back together.
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog.
     """
     ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(max(failures, 1) - 1, 30))
-    return max(random() * ceiling, min(asked or 0.0, LONGEST_ASKED))
+    return min((asked or 0.0) + random() * ceiling, LONGEST_ASKED)
 
 
 def decide(
@@ -77,11 +80,13 @@ def decide(
     grants: int,
     feed_works: bool,
     random: Callable[[], float],
+    untouched: bool = False,
 ) -> Decision:
     """What to do with the file at `path` after `error`.
 
     `attempts`: failures of this file before this one; `grants`: grants used in this try; `feed_works`: another file of
-    the feed has been delivered since this one failed last.
+    the feed has been delivered since this one failed last; `untouched`: no earlier request with its grant can have
+    reached the store, so that no object would be made twice by another grant.
     """
     match error:
         case SignatureRefused() if grants >= 2:
@@ -97,7 +102,8 @@ def decide(
         case FeedBlocked():
             return _blamed(error, path, attempts, random, feed_works=feed_works)
         case Transient():
-            return Again(backoff(attempts + 1, random, error.retry_after), counts=True, keep_grant=True)
+            keep = error.ambiguous or not untouched or (attempts + 1) % TRIES_OF_GRANT != 0
+            return Again(backoff(attempts + 1, random, error.retry_after), counts=True, keep_grant=keep)
         case _:
             raise AssertionError(f"no policy for {type(error).__name__}")
 

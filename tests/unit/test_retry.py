@@ -116,10 +116,15 @@ def test_a_file_is_blamed_only_when_its_feed_works_and_it_was_refused_thrice() -
 
 @given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 10**9))
 def test_backoff_is_jittered_bounded_and_never_under_what_was_asked(n: int, jitter: float, asked: float | None) -> None:
-    """Full jitter under an exponential ceiling, and Retry-After as the floor, up to an hour."""
+    """Full jitter under an exponential ceiling, on top of Retry-After, and never more than an hour."""
     delay = backoff(n, lambda: jitter, asked)
     assert delay >= min(asked or 0.0, LONGEST_ASKED)
-    assert delay <= max(LONGEST_DELAY, min(asked or 0.0, LONGEST_ASKED))
+    assert delay <= min((asked or 0.0) + LONGEST_DELAY, LONGEST_ASKED)
+
+
+def test_those_who_were_asked_to_wait_for_the_same_time_come_back_one_by_one() -> None:
+    """The jitter comes on top of Retry-After instead of being swallowed by it."""
+    assert len({backoff(1, lambda n=n: n / 100, 30.0) for n in range(100)}) == 100  # type: ignore[misc]
 
 
 def test_backoff_grows() -> None:

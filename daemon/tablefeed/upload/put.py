@@ -10,7 +10,7 @@ import mimetypes
 import re
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from yarl import URL
 
 from tablefeed.answers import safe, store_answer, store_error
 from tablefeed.clock import ServerClocks
-from tablefeed.errors import BadAnswer, Damaged, DeliveryError, FeedBlocked, Stalled
+from tablefeed.errors import BadAnswer, Damaged, DeliveryError, FeedBlocked, Stalled, Transient
 from tablefeed.expiry import demanded_headers, signed_headers
 from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, read_body, translated
 from tablefeed.lease import Writer, writer_unknown
@@ -115,7 +115,9 @@ class Uploader:
                     return receipt
             finally:
                 await asyncio.shield(run(self._executor, source.close))
-            url = self._checked(target)
+            url = self._followed(url, target)
+            # What one URL demands is not for another server to see, unless its own URL demands it too.
+            grant = replace(grant, url=target, headers=grant_headers(target, version.name))
         raise FeedBlocked(f"{origin_of(url)} redirects in a circle", "Ask ProcessMind's support")
 
     async def _opened(self, directory: Path, version: FileVersion) -> Source:
@@ -146,6 +148,12 @@ class Uploader:
             )
         return url
 
+    def _followed(self, url: URL, target: str) -> URL:
+        to = self._checked(target)
+        if url.scheme == "https" and to.scheme != "https":
+            raise FeedBlocked(f"{origin_of(url)} redirects to {to.host} without https", "Ask ProcessMind's support")
+        return to
+
     async def _put(self, url: URL, source: Source, grant: Grant, progress: Progress) -> tuple[Receipt | None, str]:
         """One PUT. Returns the receipt, or None and the URL that the store redirects to."""
         origin = origin_of(url)
@@ -157,9 +165,11 @@ class Uploader:
         try:
             with translated(origin):
                 response, text = await self._send(url, body, grant, origin, expect=expect)
-        except DeliveryError:
+        except DeliveryError as error:
             if body.failure is not None:
                 raise body.failure from None
+            if isinstance(error, Transient):
+                error.ambiguous = body.asked.is_set()
             raise
         self._clocks.observe(origin, response.headers.get("Date"))
         if response.status in (307, 308) and "Location" in response.headers:
