@@ -1,47 +1,15 @@
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from support.stores import serving, session
+from support.daemon import KEY
+from support.stores import api_at, serving
 from tablefeed import ProcessMindClient, client
-from tablefeed.clock import ServerClocks, steady
 from tablefeed.errors import BadAnswer, Busy, FeedBlocked, Transient, Unreachable
-from tablefeed.model import ApiAccess
-from tablefeed.processmind import ProcessMindApi
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
-
-KEY = "k3y-that-nobody-may-see"
-
-
-class FixedKey:
-    def __init__(self, value: str, later: str = "") -> None:
-        self.value = value
-        self.later = later or value
-
-    async def reread(self) -> str:
-        self.value = self.later
-        return self.value
-
-
-@asynccontextmanager
-async def api_at(
-    base_url: str, *, key: str = KEY, later: str = "", tenant: str = "tenant-123"
-) -> AsyncIterator[ProcessMindApi]:
-    async with session() as made:
-        yield ProcessMindApi(
-            made,
-            ApiAccess(base_url, tenant, "file /etc/key"),
-            FixedKey(key, later),
-            clocks=ServerClocks(time.time, steady),
-            wall=time.time,
-            limit=asyncio.Semaphore(4),
-        )
 
 
 @pytest.fixture

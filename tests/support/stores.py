@@ -14,10 +14,12 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from support.daemon import KEY
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.http import make_session, tls_context
 from tablefeed.lease import writer_of
-from tablefeed.model import FileVersion, Grant
+from tablefeed.model import ApiAccess, FileVersion, Grant
+from tablefeed.processmind import ProcessMindApi
 from tablefeed.upload import Uploader
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -145,3 +147,32 @@ def certificate(directory: Path, names: str = "IP:127.0.0.1") -> tuple[Path, ssl
 def grant_for(url: str, *, seconds: float = 3600.0, headers: dict[str, str] | None = None) -> Grant:
     """A grant for any URL."""
     return Grant(url, round((time.time() + seconds) * 1000), seconds, headers or {})
+
+
+class FixedKey:
+    """A key, and what it is when it is read again."""
+
+    def __init__(self, value: str, later: str = "") -> None:
+        self.value = value
+        self.later = later or value
+
+    async def reread(self) -> str:
+        self.value = self.later
+        return self.value
+
+
+@asynccontextmanager
+async def api_at(
+    base_url: str, *, key: str = KEY, later: str = "", tenant: str = "tenant-123", timeout: float = 60.0
+) -> AsyncIterator[ProcessMindApi]:
+    """The API's client, four calls at a time."""
+    async with session() as made:
+        yield ProcessMindApi(
+            made,
+            ApiAccess(base_url, tenant, "file /etc/key"),
+            FixedKey(key, later),
+            clocks=ServerClocks(time.time, steady),
+            wall=time.time,
+            limit=asyncio.Semaphore(4),
+            timeout=timeout,
+        )
