@@ -1,7 +1,6 @@
 """Servers that fail: what passes is waited for, the same object is written again, and nothing is set aside."""
 
 import asyncio
-import socket
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -9,9 +8,8 @@ from typing import BinaryIO
 import pytest
 from aiohttp import web
 
-from support.daemon import KEY, Site, contents, running_daemon
+from support.daemon import Site, contents, running_daemon
 from support.stores import Server, serving
-from tablefeed.sandbox.server import SandboxSettings, running
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -21,50 +19,6 @@ def drop(site: Site, count: int = 1) -> Path:
     for n in range(count):
         (orders / f"{n:02}.csv").write_bytes(b"content %d" % n)
     return orders
-
-
-async def test_after_a_lost_reply_the_same_object_is_written_again(tmp_path: Path) -> None:
-    """The store took the body and the reply was lost: the same grant serves the second try."""
-
-    async def lose_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
-        answer = server.take(request, body)
-        if len(server.puts) == 1 and request.transport is not None:
-            request.transport.abort()
-        return answer
-
-    server = Server(lose_first)
-    async with serving(server) as origin:
-        site = Site(tmp_path, origin)
-        drop(site)
-        async with running_daemon(site.config) as daemon:
-            await daemon.until_event("file_archived")
-            assert await daemon.end() == 0
-    assert server.puts == ["/object/1", "/object/1"]
-    assert server.grants == 1
-    assert len(server.objects) == 1
-
-
-async def test_a_store_that_is_overloaded_is_waited_for_and_then_gets_everything(tmp_path: Path) -> None:
-    """503 for the first dozen requests: nothing is set aside, and each file has one object in the end."""
-
-    async def refuse_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
-        if len(server.puts) <= 12:
-            return web.Response(status=503, text="<Error><Code>SlowDown</Code></Error>")
-        return server.take(request, body)
-
-    server = Server(refuse_first)
-    async with serving(server) as origin:
-        site = Site(tmp_path, origin)
-        orders = drop(site, 10)
-        async with running_daemon(site.config) as daemon:
-            await daemon.until_event("file_archived", 10)
-            assert await daemon.end() == 0
-    assert len(daemon.named("host_failing")) >= 1
-    assert daemon.named("host_reachable_again")
-    assert daemon.named("file_rejected") == []
-    assert not (orders / "failed").exists()
-    assert sorted(server.objects.values()) == sorted(b"content %d" % n for n in range(10))
-    assert len(server.objects) == 10
 
 
 async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
@@ -84,25 +38,6 @@ async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
             await daemon.until_event("file_archived")
             assert await daemon.end() == 0
     assert times[1] - times[0] >= 2.0
-
-
-async def test_an_api_that_is_away_costs_time_and_no_file(tmp_path: Path) -> None:
-    """The daemon starts without it, tries again with pauses, and delivers all once it is there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    site = Site(tmp_path, f"http://127.0.0.1:{port}")
-    drop(site, 40)
-    async with running_daemon(site.config) as daemon:
-        await daemon.until_event("host_failing")
-        await daemon.until_event("file_delayed", 6)
-        before = len(daemon.named("file_delayed"))
-        assert before < 60
-        async with running(SandboxSettings(tmp_path / "processmind", KEY), port=port) as sandbox:
-            await daemon.until_event("file_archived", 40)
-            assert await daemon.end() == 0
-            assert len(contents(sandbox.objects)) == 40
-    assert daemon.named("file_rejected") == []
 
 
 async def test_a_file_that_changes_while_it_is_sent_is_sent_again_whole(tmp_path: Path) -> None:
@@ -195,25 +130,6 @@ async def test_one_file_that_the_store_refuses_is_set_aside_while_the_others_arr
     assert "InvalidArgument" in contents(orders / "failed")["03.csv.error.json"].decode()
 
 
-async def test_urls_that_come_too_old_cost_few_calls(tmp_path: Path) -> None:
-    """An API whose URLs have expired before they arrive is asked a few times, then with pauses."""
-    calls = 0
-
-    async def stale(request: web.Request) -> web.StreamResponse:
-        nonlocal calls
-        calls += 1
-        return web.json_response({"PreSignedUploadUrl": f"http://{request.host}/o?Expires={round(time.time()) - 60}"})
-
-    async with serving(stale) as origin:
-        site = Site(tmp_path, origin)
-        drop(site)
-        async with running_daemon(site.config) as daemon:
-            await daemon.until_event("file_delayed", 3)
-            assert await daemon.end() == 0
-    assert calls <= 12
-    assert site.dropped("orders") == {"00.csv"}
-
-
 async def test_a_share_that_is_away_for_a_while_keeps_its_grants(tmp_path: Path) -> None:
     """The reply was lost and the directory went away: once it is back, the same object is written again."""
     orders = tmp_path / "drop" / "orders"
@@ -286,29 +202,3 @@ async def test_what_a_writer_adds_after_it_opened_the_file_again_is_not_lost(tmp
             assert await daemon.end() == 0
     if archive == "archive":
         assert b"content 0 and more" in site.archived("orders").values()
-
-
-@pytest.mark.parametrize("bad", ["http://store.invalid/o", "https://user:word@127.0.0.1:1/o"])
-async def test_a_grant_that_cannot_be_used_is_not_kept(tmp_path: Path, bad: str) -> None:
-    """Once the API gives good URLs the feed goes on, without waiting until the bad one has expired."""
-    calls = 0
-
-    async def take(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
-        return server.take(request, body)
-
-    server = Server(take)
-
-    async def bad_first(request: web.Request) -> web.StreamResponse:
-        nonlocal calls
-        calls += request.method == "GET"
-        if request.method == "GET" and calls == 1:
-            return web.json_response({"PreSignedUploadUrl": f"{bad}?Expires={round(time.time()) + 3600}"})
-        return await server(request)
-
-    async with serving(bad_first) as origin:
-        site = Site(tmp_path, origin)
-        drop(site)
-        async with running_daemon(site.config) as daemon:
-            await daemon.until_event("file_archived")
-            assert await daemon.end() == 0
-    assert daemon.named("feed_paused")

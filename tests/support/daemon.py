@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,10 +147,11 @@ class Daemon:
 
 @asynccontextmanager
 async def running_daemon(
-    config: Path, *arguments: str, environ: Mapping[str, str] | None = None
+    config: Path, *arguments: str, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> AsyncIterator[Daemon]:
-    """Start the daemon; at the end it is killed, should it still run."""
+    """Start the daemon, by the command `prefix` if there is one; at the end it is killed, should it still run."""
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         sys.executable,
         "-m",
         "tablefeed",
