@@ -5,7 +5,7 @@ gateways were seen to send. ProcessMind publishes no status codes, so none but t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tablefeed.clock import http_date
@@ -58,10 +58,16 @@ def safe(text: str, *secrets: str) -> str:
     return redact(line, secrets)[:_LONGEST_MESSAGE]
 
 
-def store_answer(origin: str, status: int, headers: Mapping[str, str], body: str, now: float) -> Answer:
-    """The answer of an object store, whose body is XML with a code and a message, or nothing."""
+def store_answer(
+    origin: str, status: int, headers: Mapping[str, str], body: str, now: float, secrets: Collection[str] = ()
+) -> Answer:
+    """The answer of an object store, whose body is XML with a code and a message, or nothing.
+
+    `secrets` are taken out of its words, whatever stands around them.
+    """
     said = dict(_ELEMENT.findall(body))
-    return Answer(origin, status, safe(said.get("Code", "")), safe(said.get("Message", "")), retry_after(headers, now))
+    code, message = safe(said.get("Code", ""), *secrets), safe(said.get("Message", ""), *secrets)
+    return Answer(origin, status, code, message, retry_after(headers, now))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

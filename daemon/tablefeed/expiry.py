@@ -78,6 +78,11 @@ def signed_headers(url: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip().lower() for name in ";".join(names).split(";") if name.strip()))
 
 
+def secrets_in(url: str) -> frozenset[str]:
+    """The long values of a URL's query: those of whatever scheme that give access are among them."""
+    return frozenset(value for values in parameters(url).values() for value in values if len(value) >= 16)
+
+
 def demanded_headers(url: str, content_type: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """(headers to send, names of those that cannot be known) for a PUT to this URL.
 

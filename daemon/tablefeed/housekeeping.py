@@ -1,4 +1,4 @@
-"""What is done once an hour: refused files that could not be moved, archives, histories and journals that have grown."""
+"""What is done once an hour: refused files that could not be moved, and what has grown: archives, history, journal."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -137,7 +137,6 @@ async def test_no_error_of_a_broken_exchange_tells_what_was_asked(tmp_path: Path
         assert search.leaks(text) == []
 
 
-@pytest.mark.xfail(strict=True, reason="answers are cleaned by patterns, which a value without its name does not fit")
 async def test_a_signature_that_a_store_repeats_without_its_name_is_not_told(tmp_path: Path) -> None:
     """The store's words are shown to people; what was in the URL is taken out of them, whatever stands around it."""
     version = a_file(tmp_path / "a.csv")
@@ -165,7 +164,6 @@ class Sink:
         return web.json_response([]) if request.method == "GET" else web.Response()
 
 
-@pytest.mark.xfail(strict=True, reason="the grant's headers are sent along a redirect, whatever its URL was signed for")
 async def test_a_redirect_gets_no_header_that_it_did_not_ask_for(tmp_path: Path) -> None:
     """What one URL's signature demands is nothing to another server; there the new URL says what is to be sent."""
     version, sink = a_file(tmp_path / "a.csv"), Sink()
@@ -183,7 +181,6 @@ async def test_a_redirect_gets_no_header_that_it_did_not_ask_for(tmp_path: Path)
 
 
 @openssl
-@pytest.mark.xfail(strict=True, reason="loopback may be plain http, also where a redirect leads")
 async def test_a_redirect_never_leads_from_https_to_plain_http(tmp_path: Path) -> None:
     """Not to this machine either: a store has nothing to say about what listens here."""
     ca_file, tls = certificate(tmp_path)

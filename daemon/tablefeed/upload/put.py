@@ -8,7 +8,7 @@ no limit on how long the peer may take nothing.
 import asyncio
 import mimetypes
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from yarl import URL
 from tablefeed.answers import safe, store_answer, store_error
 from tablefeed.clock import ServerClocks
 from tablefeed.errors import BadAnswer, Damaged, DeliveryError, FeedBlocked, Stalled, Transient
-from tablefeed.expiry import demanded_headers, signed_headers
+from tablefeed.expiry import demanded_headers, secrets_in, signed_headers
 from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, read_body, translated
 from tablefeed.lease import Writer, writer_unknown
 from tablefeed.model import FileVersion, Grant, Receipt
@@ -176,7 +176,7 @@ class Uploader:
             return None, _redirected(url, response.headers["Location"])
         if not 200 <= response.status < 300:
             raise store_error(
-                store_answer(origin, response.status, response.headers, text, self._wall()),
+                store_answer(origin, response.status, response.headers, text, self._wall(), secrets_in(grant.url)),
                 path=source.path,
                 overdue=overdue,
                 signed_headers=signed_headers(grant.url),
@@ -187,7 +187,7 @@ class Uploader:
             raise BadAnswer(origin, f"status {response.status} before it had the file ({body.sent()} of {size} bytes)")
         if _NO_SUCCESS.match(text):
             raise BadAnswer(origin, f"status {response.status} with a page or an error in its body")
-        return self._receipt(source, response, origin, started_at), ""
+        return self._receipt(source, response, origin, started_at, secrets_in(grant.url)), ""
 
     def _is_mute(self, origin: str) -> bool:
         return self._mute_until.get(origin, 0.0) > asyncio.get_running_loop().time()
@@ -233,7 +233,14 @@ class Uploader:
                 raise Stalled(origin, self._stall_timeout, body.sent(), body.size or 0) from None
             raise
 
-    def _receipt(self, source: Source, response: aiohttp.ClientResponse, origin: str, started_at: int) -> Receipt:
+    def _receipt(
+        self,
+        source: Source,
+        response: aiohttp.ClientResponse,
+        origin: str,
+        started_at: int,
+        secrets: Collection[str],
+    ) -> Receipt:
         md5 = source.file.md5()
         etag = response.headers.get("ETag")
         theirs = _md5_in(response.headers)
@@ -243,10 +250,10 @@ class Uploader:
         return Receipt(
             size=source.version.size,
             md5=md5,
-            etag=None if etag is None else safe(etag),
+            etag=None if etag is None else safe(etag, *secrets),
             verified=theirs is not None,
             status=response.status,
-            request_id=None if request_id is None else safe(request_id),
+            request_id=None if request_id is None else safe(request_id, *secrets),
             origin=origin,
             started_at=started_at,
             finished_at=round(self._wall() * 1000),
