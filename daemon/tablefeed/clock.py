@@ -1,9 +1,12 @@
-"""Time as the servers see it, learnt from their `Date` headers."""
+"""Clocks: one that nobody can set, one that knows when it was, those of servers, learnt from their `Date` headers."""
 
 import time
 from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+
+_STEP = 0.2
+"""Seconds by which a wall clock has moved at least when it was set."""
 
 
 def steady() -> float:
@@ -21,6 +24,26 @@ def http_date(text: str | None) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, IndexError):
         return None
+
+
+class WatchedClock:
+    """The local wall clock, and when it was set ahead last. For one thread."""
+
+    def __init__(self, wall: Callable[[], float], steady: Callable[[], float]) -> None:
+        """`wall` gives Unix seconds; both clocks run alike, so that they move apart only where one of them is set."""
+        self._wall = wall
+        self._steady = steady
+        self._lead = wall() - steady()
+        self.set_at = 0.0
+        """When it was noticed last that the clock had been set ahead, in Unix seconds; 0: never."""
+
+    def __call__(self) -> float:
+        """Unix seconds."""
+        now = self._wall()
+        before, self._lead = self._lead, now - self._steady()
+        if self._lead - before > _STEP:
+            self.set_at = now
+        return now
 
 
 class ServerClocks:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, assert_never
 
 import structlog
 
-from tablefeed.clock import steady
+from tablefeed.clock import WatchedClock, steady
 from tablefeed.dispatch import Front
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.ledger import comes_first
@@ -80,7 +80,7 @@ class Intake:
         self._on_recovered = on_recovered
         self._tick = tick
         self._rules = Rules.of(feed)
-        self._judge = Judge(feed, self._rules, clock=clock, pause=tick)
+        self._judge = Judge(feed, self._rules, clock=WatchedClock(clock, steady), pause=tick)
         self._selection = Selection(feed)
         self._pending = Pending(LIMIT)
         self._hints: dict[str, None] = {}

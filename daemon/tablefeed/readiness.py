@@ -34,6 +34,8 @@ class Observation:
     writer: Writer = Writer.UNKNOWN
     readable: bool = True
     marker: Marker | None = None
+    clock_set_at: float = 0.0
+    """When the clock was set ahead last; what was before seems to be longer ago than it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,15 @@ def _not_whole(observation: Observation, history: History, rules: Rules, now: fl
         case Ready.MARKER:
             return _unmarked(observation, rules, now) or _open(observation, rules, now)
         case Ready.STABLE:
-            return _unquiet(observation, rules, now) or _open(observation, rules, now) or _unstable(history, rules, now)
+            return (
+                _unquiet(observation, rules, now)
+                or _open(observation, rules, now)
+                or _unstable(observation, history, rules, now)
+            )
         case Ready.CLOSED:
             wait = _unquiet(observation, rules, now) or _open(observation, rules, now)
             if wait is None and (observation.writer is Writer.UNKNOWN or _ahead(observation, now)):
-                wait = _unstable(history, rules, now)
+                wait = _unstable(observation, history, rules, now)
             return wait
         case _:
             assert_never(rules.ready)
@@ -168,8 +174,9 @@ def _ahead(observation: Observation, now: float) -> bool:
 
 
 def _changed_at(observation: Observation, now: float) -> float | None:
-    """The latest change by those timestamps that can be true."""
-    return max((stamp for stamp in _stamps(observation) if stamp <= now), default=None)
+    """The latest change by those timestamps that can be true; no earlier than the clock was set."""
+    stamp = max((stamp for stamp in _stamps(observation) if stamp <= now), default=None)
+    return None if stamp is None else max(stamp, observation.clock_set_at)
 
 
 def _unquiet(observation: Observation, rules: Rules, now: float) -> Wait | None:
@@ -179,16 +186,17 @@ def _unquiet(observation: Observation, rules: Rules, now: float) -> Wait | None:
     return Wait(changed_at + rules.settle, "it changed a moment ago")
 
 
-def _unstable(history: History, rules: Rules, now: float) -> Wait | None:
-    if now - history.since >= rules.settle and now > history.since:
+def _unstable(observation: Observation, history: History, rules: Rules, now: float) -> Wait | None:
+    since = max(history.since, observation.clock_set_at)
+    if now - since >= rules.settle and now > since:
         return None
-    return Wait(history.since + rules.settle, "it has not been seen unchanged for long enough")
+    return Wait(since + rules.settle, "it has not been seen unchanged for long enough")
 
 
 def _unfit(observation: Observation, history: History, rules: Rules, now: float) -> Wait | Refuse | None:
     version = observation.version
     changed_at = _changed_at(observation, now)
-    still_for = now - (history.since if changed_at is None else changed_at)
+    still_for = now - (max(history.since, observation.clock_set_at) if changed_at is None else changed_at)
     if version.size == 0:
         if rules.empty_after == 0:
             return Wait(None, "it is empty")

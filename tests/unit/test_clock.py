@@ -1,5 +1,5 @@
 from support.ledgers import Clock
-from tablefeed.clock import ServerClocks, steady
+from tablefeed.clock import ServerClocks, WatchedClock, steady
 
 DATE, SECONDS = "Tue, 14 Nov 2023 22:13:20 GMT", 1_700_000_000
 
@@ -38,3 +38,17 @@ def test_the_steady_clock_only_grows() -> None:
     """And it counts seconds."""
     first = steady()
     assert 0 <= steady() - first < 60
+
+
+def test_a_clock_that_is_set_ahead_is_noticed() -> None:
+    """Time that passes is no step, nor is a step back; the moment is told on the clock as it is then."""
+    now, boot = 1000.0, 10.0
+    clock = WatchedClock(lambda: now, lambda: boot)
+    now, boot = now + 3600, boot + 3600
+    assert (clock(), clock.set_at) == (4600.0, 0.0)
+    now, boot = now - 100, boot + 1
+    assert (clock(), clock.set_at) == (4500.0, 0.0)
+    now, boot = now + 101, boot + 1
+    assert (clock(), clock.set_at) == (4601.0, 4601.0)
+    now, boot = now + 50, boot + 50
+    assert (clock(), clock.set_at) == (4651.0, 4601.0)

@@ -290,14 +290,25 @@ def test_no_file_is_settled_early_and_every_file_is_settled_late(
     pytest.fail(f"still {decision}")
 
 
-@pytest.mark.xfail(strict=True, reason="what passes is told from the wall clock alone")
 @pytest.mark.parametrize("rules", [RULES, STABLE])
 def test_a_clock_that_is_set_ahead_settles_no_half_file(rules: Rules) -> None:
     """A second after it was seen first, an hour has passed by the clock alone: it may be half a file as before."""
     first = seen(ctime=NOW - 0.1, mtime=NOW - 0.1, writer=Writer.UNKNOWN)
     history = advance(None, first)
-    later = replace(first, taken_at=NOW + 3601)
-    assert isinstance(decide(later, advance(history, later), rules, NOW + 3601), Wait)
+    set_at = NOW + 3601
+    for moment in (set_at, set_at + rules.settle / 2):
+        later = replace(first, taken_at=moment, clock_set_at=set_at)
+        assert isinstance(decide(later, advance(history, later), rules, moment), Wait)
+    later = replace(first, taken_at=set_at + rules.settle + 0.1, clock_set_at=set_at)
+    assert isinstance(decide(later, advance(history, later), rules, later.taken_at), Settled)
+
+
+def test_a_clock_that_is_set_ahead_refuses_no_placeholder() -> None:
+    """A day has passed by the clock alone; the export may still fill the file."""
+    empty = seen(size=0, ctime=NOW - 10, mtime=NOW - 10)
+    later = replace(empty, taken_at=NOW + 90_000, clock_set_at=NOW + 90_000)
+    decision = decide(later, advance(advance(None, empty), later), RULES, NOW + 90_000)
+    assert isinstance(decision, Wait)
 
 
 @given(

@@ -5,10 +5,11 @@ Everything here blocks and runs in threads.
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from tablefeed import mounts
+from tablefeed.clock import WatchedClock
 from tablefeed.errors import DiskTrouble
 from tablefeed.lease import writer_of, writer_unknown
 from tablefeed.model import Feed, FileVersion, Ready
@@ -42,7 +43,7 @@ class Sightings:
 class Judge:
     """Looks at the files of one feed."""
 
-    def __init__(self, feed: Feed, rules: Rules, *, clock: Callable[[], float], pause: float) -> None:
+    def __init__(self, feed: Feed, rules: Rules, *, clock: WatchedClock, pause: float) -> None:
         """`clock` gives Unix seconds; after trouble with a file it is looked at again in `pause` seconds."""
         self._feed = feed
         self._rules = rules
@@ -87,6 +88,7 @@ class Judge:
         now = self._clock()
         try:
             seen = observe.glance(root, self._feed.name, path, found, self._suffix, now)
+            seen = replace(seen, clock_set_at=self._clock.set_at)
             history = advance(history, seen)
             if not worth_probing(seen, history, rules, now):
                 return Verdict(path, version, decide(seen, history, rules, now), history)
