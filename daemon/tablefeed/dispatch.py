@@ -189,7 +189,7 @@ class Dispatcher:
                 await self._work(entry)
             finally:
                 self._in_flight[feed] -= 1
-                self._gates.ended(feed)
+                self._gates.ended(feed, entry.id)
                 if self._room() > 0 or self._in_flight[feed] == 0:
                     self._wake.set()
                 self._ended()
@@ -226,15 +226,17 @@ class Dispatcher:
         self._maybe = {feed: None for feed in self._maybe if feed in self._feeds}
         fronts = {feed: self._front(feed) if self._feeds[feed].strict else Front() for feed in self._maybe}
         counts = plan([self._demand(feed) for feed, front in fronts.items() if front is not None], self._room())
+        counts = {feed: count for feed, count in counts.items() if self._gates.probe(feed)}
         if not counts:
             return []
         wants = [self._want(feed, count, fronts[feed] or Front()) for feed, count in counts.items()]
         for feed in counts:
             del self._maybe[feed]
-            self._gates.probe(feed)
         entries = await self._queue.claim(wants)
         got = Counter(entry.version.feed for entry in entries)
         self._in_flight.update(got)
+        for entry in entries:
+            self._gates.started(entry.version.feed, entry.id)
         for feed, count in counts.items():
             if got[feed] == count:
                 self._maybe.setdefault(feed)

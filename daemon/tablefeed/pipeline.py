@@ -72,6 +72,8 @@ class Pipeline:
         self._wall = wall
         self._random = random
         self._delivered_at: dict[str, int] = {}
+        self._untouched: set[int] = set()
+        """Entries whose grant no request can have reached the store with."""
         self.in_flight: dict[int, tuple[Entry, Progress]] = {}
         """Uploads that run now, by the id of their entry."""
         self.rejected: deque[tuple[str, str, str]] = deque(maxlen=1_000)
@@ -103,7 +105,7 @@ class Pipeline:
                 return await self._skip(feed, entry, earlier, earlier.receipt)
             receipt = await self._send(feed, entry)
             await asyncio.shield(self._ledger.uploaded(entry.id, receipt, target=feed.target))
-        self._note_delivery(entry, receipt)
+        self._note_delivery(feed, entry, receipt)
         return replace(entry, state=State.UPLOADED, receipt=receipt)
 
     async def _skip(self, feed: Feed, entry: Entry, earlier: Entry, proof: Receipt) -> Entry:
@@ -132,6 +134,7 @@ class Pipeline:
     async def _granted(self, feed: Feed, entry: Entry) -> Entry:
         granted = await self._presigner.with_grant(feed, entry)
         if granted.grant is not entry.grant:
+            self._untouched.add(entry.id)
             self._note_reachable(feed.api.origin)
         return granted
 
@@ -141,8 +144,14 @@ class Pipeline:
         progress = Progress(entry.version.size)
         self.in_flight[entry.id] = (entry, progress)
         log.debug("upload_started", feed=feed.name, path=entry.version.path, bytes=entry.version.size)
+        was_untouched = entry.id in self._untouched
+        self._untouched.discard(entry.id)
         try:
             return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress)
+        except Transient as error:
+            if was_untouched and not error.ambiguous:
+                self._untouched.add(entry.id)
+            raise
         finally:
             del self.in_flight[entry.id]
 
@@ -160,14 +169,13 @@ class Pipeline:
         if moved.stranger:
             self._ports.look(feed.name, entry.version.path)
 
-    def _note_delivery(self, entry: Entry, receipt: Receipt) -> None:
-        feed = entry.version.feed
-        self._delivered_at[feed] = receipt.finished_at
+    def _note_delivery(self, feed: Feed, entry: Entry, receipt: Receipt) -> None:
+        self._delivered_at[feed.name] = receipt.finished_at
         self.delivered += 1
         self.progressed_at = self._steady()
         log.info(
             "file_delivered",
-            feed=feed,
+            feed=feed.name,
             path=entry.version.path,
             bytes=receipt.size,
             seconds=round((receipt.finished_at - receipt.started_at) / 1000, 3),
@@ -176,9 +184,9 @@ class Pipeline:
             request_id=receipt.request_id,
             attempts=entry.attempts + 1,
         )
-        self._gates.relate(feed, receipt.origin)
-        if self._gates.feed_succeeded(feed, Place.DELIVERY):
-            log.info("feed_resumed", feed=feed, place=Place.DELIVERY.value)
+        self._gates.depend(feed.name, feed.api.origin, receipt.origin)
+        if self._gates.feed_succeeded(feed.name, Place.DELIVERY):
+            log.info("feed_resumed", feed=feed.name, place=Place.DELIVERY.value)
         self._note_reachable(receipt.origin)
 
     def _note_reachable(self, origin: str) -> None:
@@ -196,18 +204,19 @@ class Pipeline:
             grants=grants,
             feed_works=entry.failed_at is not None and since > entry.failed_at,
             random=self._random,
+            untouched=entry.id in self._untouched,
         )
 
     async def _fail(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
         decision = self._decide(feed, entry, error, grants=3)
         match decision:
             case Again():
-                self._note_host(feed, error)
+                self._note_host(feed, entry, error)
                 self._warn("file_delayed", entry, error, wait=decision.delay)
                 await self._put_back(entry, error, decision.delay, keep_grant=decision.keep_grant)
             case Pause():
                 place = Place.ARCHIVE if entry.state is State.UPLOADED else Place.DELIVERY
-                self._note_pause(feed, place, decision.error)
+                self._note_pause(feed, entry, place, decision.error)
                 # The grant itself may be what is wrong, and a refused one has made no object.
                 await self._put_back(entry, decision.error, decision.delay, keep_grant=False)
             case LookAgain():
@@ -228,10 +237,10 @@ class Pipeline:
     def _in(self, seconds: float) -> int:
         return round((self._wall() + seconds) * 1000)
 
-    def _note_host(self, feed: Feed, error: DeliveryError) -> None:
+    def _note_host(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
         if isinstance(error, Transient) and error.origin is not None and error.is_outage:
             self._gates.relate(feed.name, error.origin)
-            if self._gates.host_failed(error.origin, str(error), error.retry_after):
+            if self._gates.host_failed(error.origin, str(error), error.retry_after, entry.id):
                 log.error(
                     "host_failing",
                     origin=error.origin,
@@ -239,8 +248,8 @@ class Pipeline:
                     effect="its files wait and are retried",
                 )
 
-    def _note_pause(self, feed: Feed, place: Place, error: FeedBlocked) -> None:
-        report = log.error if self._gates.feed_failed(feed.name, place, str(error)) else log.debug
+    def _note_pause(self, feed: Feed, entry: Entry, place: Place, error: FeedBlocked) -> None:
+        report = log.error if self._gates.feed_failed(feed.name, place, str(error), entry.id) else log.debug
         report(
             "feed_paused",
             feed=feed.name,

@@ -17,7 +17,11 @@ def sandbox(
     listen: Annotated[str, typer.Option(help="Address and port to serve on.")] = "127.0.0.1:8800",
     data: Annotated[Path, typer.Option(help="Where objects are kept, as plain files.")] = Path("sandbox-data"),
     api_key: Annotated[
-        str, typer.Option(envvar="TABLEFEED_SANDBOX_API_KEY", help="The key that callers must send.")
+        str,
+        typer.Option(
+            envvar="TABLEFEED_SANDBOX_API_KEY",
+            help="The key that callers must send. Given as an option it shows in the list of processes.",
+        ),
     ] = "sandbox-key",
     tenant: Annotated[str, typer.Option(help="The id of the one tenant.")] = "tenant-123",
     url_lifetime: Annotated[str, typer.Option(help="How long presigned URLs are valid at most, like 30s.")] = "1h",

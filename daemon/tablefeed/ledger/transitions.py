@@ -71,10 +71,10 @@ def enqueue(conn: sa.Connection, now: int, batches: Sequence[Sequence[FileVersio
     """
     counts = []
     for versions in batches:
-        present = {version.path: (row_id, state, version) for row_id, state, version in open_versions(conn, versions)}
+        present = {(v.feed, v.path): (row_id, state, v) for row_id, state, v in open_versions(conn, versions)}
         fresh, replaced = [], []
-        for version in {v.path: v for v in versions}.values():
-            row_id, state, known = present.get(version.path, (0, None, None))
+        for version in {(v.feed, v.path): v for v in versions}.values():
+            row_id, state, known = present.get((version.feed, version.path), (0, None, None))
             if known == version or state in (State.UPLOADING, State.UPLOADED):
                 continue
             fresh.append(version)
