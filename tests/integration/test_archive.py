@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -306,8 +307,11 @@ def without_reports(found: dict[str, bytes]) -> dict[str, bytes]:
 SCENARIOS = ["plain", "marker", "collision", "delete", "failed"]
 
 
+@pytest.mark.parametrize("disk", [Disk, old_kernel])
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_a_move_killed_at_any_step_is_finished_by_the_next(name: str, root: Path, archive: Path) -> None:
+async def test_a_move_killed_at_any_step_is_finished_by_the_next(
+    name: str, disk: Callable[[], Disk], root: Path, archive: Path
+) -> None:
     """Killed before any step and repeated, a move ends as if never killed: once, whole, nothing left over."""
     step, died = 0, True
     while died:
@@ -315,8 +319,8 @@ async def test_a_move_killed_at_any_step_is_finished_by_the_next(name: str, root
         here, there = root / str(step), archive / str(step)
         feed, done = scenario(name, here, there)
         version = drop(feed, "sub/orders.csv", LARGE)
-        died = await killed_at(step, name, feed, version)
-        async with archiving() as archiver:
+        died = await killed_at(step, name, feed, version, disk())
+        async with archiving(disk()) as archiver:
             moved = await act(name, archiver, feed, version)
             assert without_reports(books(here, there)) == done, f"killed before step {step}"
             expected = next((path for path, content in done.items() if content == LARGE), None)
@@ -375,8 +379,9 @@ async def test_a_new_drop_after_the_kill_is_not_touched(name: str, root: Path, a
         assert found == done, f"killed before step {step}"
 
 
+@pytest.mark.parametrize("disk", [Disk, old_kernel])
 @pytest.mark.parametrize("where", ["archive", "delete"])
-async def test_a_kill_strands_no_stranger(root: Path, where: str) -> None:
+async def test_a_kill_strands_no_stranger(root: Path, where: str, disk: Callable[[], Disk]) -> None:
     """Killed at any step after a stranger slipped in, it lies at its path again after the next start."""
     step, died = 0, True
     while died:
@@ -384,37 +389,62 @@ async def test_a_kill_strands_no_stranger(root: Path, where: str) -> None:
         here = root / str(step)
         feed = feed_at(here, archive=where)
         version = drop(feed, "orders.csv", LARGE)
-        died = await killed_at(step, "plain", feed, version, HookedDisk(take=Once(swap(here), when=is_source)))
+        hooked = HookedDisk(disk(), take=Once(swap(here), when=is_source))
+        died = await killed_at(step, "plain", feed, version, hooked)
         taken = books(here).get(str(here / "orders.csv")) != LARGE
-        moved = await move(feed, version, content=LARGE)
+        moved = await move(feed, version, disk(), LARGE)
         assert books(here) == ({str(here / "orders.csv"): OTHER} if taken else books(here))
         assert moved.stranger == taken
     assert step > 3
 
 
-@pytest.mark.parametrize("dies", [False, True])
-async def test_where_rename_cannot_keep_from_overwriting(root: Path, dies: bool) -> None:
-    """On an old kernel or file system the name is reserved first: nothing is overwritten or lost, killed or not."""
-    step, died = (0, True) if dies else (999, True)
+async def test_a_kill_while_a_file_is_put_back_leaves_it_one_name(root: Path) -> None:
+    """On an old kernel what was taken, found open for writing and half put back ends in the archive, and once."""
+    step, died = 0, True
     while died:
         step += 1
         here = root / str(step)
-        feed = feed_at(here)
-        write(here / "archive/orders.csv", OTHER)
+        feed = feed_at(here, ready=Ready.MARKER)
         version = drop(feed, "orders.csv", LARGE)
-        died = await killed_at(step, "plain", feed, version, old_kernel())
-        if dies:
-            await move(feed, version, old_kernel(), LARGE)
-        found = books(here)
-        assert sorted(found.values()) == sorted([OTHER, LARGE])
-        assert not [path for path in found if "/.tablefeed-" in path]
+        write(here / "orders.csv.done", b"marker")
+        with (here / "orders.csv").open("ab"):
+            mortal = MortalDisk(step, old_kernel())
+            with suppress(DiskTrouble, PowerCut):
+                await move(feed, version, mortal, LARGE)
+            died = mortal.died
+        await move(feed, version, old_kernel(), LARGE)
+        kept = here / "archive/orders.csv"
+        assert books(here) == {str(kept): LARGE, f"{kept}.done": b"marker"}, f"killed before step {step}"
 
 
-def test_a_reserved_name_is_given_up_when_the_rename_fails(root: Path, elsewhere: Path) -> None:
-    """An old kernel leaves no empty file where a rename was not possible."""
+@pytest.mark.parametrize("links", [True, False])
+async def test_where_rename_cannot_keep_from_overwriting(root: Path, links: bool) -> None:
+    """On an old kernel or file system nothing is overwritten, with hard links and without."""
+    feed = feed_at(root)
+    write(root / "archive/orders.csv", OTHER)
+    moved = await move(feed, drop(feed, "orders.csv", LARGE), old_kernel(links=links), LARGE)
+    assert books(root) == {str(root / "archive/orders.csv"): OTHER, str(root / "archive/orders-1.csv"): LARGE}
+    assert moved.destination == str(root / "archive/orders-1.csv")
+
+
+async def test_without_hard_links_a_kill_loses_nothing(root: Path) -> None:
+    """Where a name can only be reserved a kill may leave it empty, and no more."""
+    step, died = 0, True
+    while died:
+        step += 1
+        feed = feed_at(root / str(step))
+        version = drop(feed, "orders.csv", LARGE)
+        died = await killed_at(step, "plain", feed, version, old_kernel(links=False))
+        await move(feed, version, old_kernel(links=False), LARGE)
+        assert [content for content in books(feed.directory).values() if content] == [LARGE]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_rename_that_is_not_possible_leaves_nothing(root: Path, elsewhere: Path, links: bool) -> None:
+    """An old kernel leaves no second and no empty file where a rename fails."""
     write(root / "a.csv", CONTENT)
     with pytest.raises(OSError, match="cross-device"):
-        old_kernel().rename(root / "a.csv", elsewhere / "a.csv")
+        old_kernel(links=links).rename(root / "a.csv", elsewhere / "a.csv")
     assert books(root, elsewhere) == {str(root / "a.csv"): CONTENT}
 
 

@@ -2,11 +2,12 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from support.archive import archiving, drop, feed_at, seen, write
+from support.archive import MortalDisk, PowerCut, archiving, drop, feed_at, old_kernel, seen, write
 from tablefeed.archive.moves import Disk
 from tablefeed.archive.restore import restore
 from tablefeed.errors import FileRefused, NotRestored
@@ -113,3 +114,20 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
     with pytest.raises(NotRestored, match=r"cannot be moved back .*No space left"):
         restore(feed, 7, version, destination, FullDisk())
     assert destination.exists()
+
+
+async def test_a_return_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    """On an old kernel, where it takes two steps: the file lies at its path alone, and is not told to be in the way."""
+    step, died = 0, True
+    while died:
+        step += 1
+        feed = feed_at(tmp_path / str(step))
+        version, destination = await refused(feed)
+        mortal = MortalDisk(step, old_kernel())
+        with suppress(PowerCut):
+            restore(feed, 7, version, destination, mortal)
+        died = mortal.died
+        if destination.exists():
+            restore(feed, 7, version, destination, old_kernel())
+        assert names(feed.directory) <= {"a.csv", "failed/a.csv.error.json"}
+        assert seen(feed, "a.csv") == version

@@ -76,29 +76,35 @@ class PowerCut(BaseException):
     """The process was killed."""
 
 
-STEPS = ("take", "rename", "unlink", "mkdir", "create", "write", "seal", "sync")
+STEPS = ("take", "rename", "link", "unlink", "mkdir", "create", "write", "seal", "sync")
 
 
 class MortalDisk(Disk):
-    """Dies before its nth step; a write that is cut short leaves half of its bytes. Dead, it does nothing more."""
+    """Dies before its nth step; a write that is cut short leaves half of its bytes. Dead, it does nothing more.
+
+    The steps that a step of `disk` is made of count as well.
+    """
 
     def __init__(self, dies_at: int, disk: Disk | None = None) -> None:
         super().__init__()
-        self._disk = disk or Disk()
+        mortal = disk or Disk()
+        self._write = mortal.write
         self._left = dies_at
         self.died = False
-        for step in STEPS:
-            setattr(self, step, self._mortal(step))
+        for name in STEPS:
+            step = self._mortal(name, getattr(mortal, name))
+            setattr(self, name, step)
+            setattr(mortal, name, step)
 
-    def _mortal(self, step: str) -> Callable[..., Any]:
+    def _mortal(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
             self._left -= 1
             if self._left <= 0:
-                if step == "write" and not self.died:
-                    self._disk.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                if name == "write" and not self.died:
+                    self._write(arguments[0], arguments[1][: len(arguments[1]) // 2])
                 self.died = True
                 raise PowerCut
-            return getattr(self._disk, step)(*arguments)
+            return step(*arguments)
 
         return run
 
@@ -106,8 +112,8 @@ class MortalDisk(Disk):
 class HookedDisk(Disk):
     """Calls a hook before steps of some kinds, with the paths or descriptors of that step."""
 
-    def __init__(self, **hooks: Callable[..., None]) -> None:
-        super().__init__()
+    def __init__(self, disk: Disk | None = None, **hooks: Callable[..., None]) -> None:
+        super().__init__(disk._renameat2 if disk else renameat2)
         for step, hook in hooks.items():
             setattr(self, step, self._hooked(getattr(Disk, step), hook))
 
@@ -144,9 +150,12 @@ def failing(number: int, *, when: Callable[..., bool] = lambda *_: True) -> Call
     return fail
 
 
-def old_kernel() -> Disk:
-    """A disk that cannot rename without overwriting in one step."""
-    return Disk(lambda source, target: errno.EINVAL)
+def old_kernel(*, links: bool = True) -> Disk:
+    """A disk that cannot rename without overwriting in one step, nor make hard links unless it is said to."""
+    disk = Disk(lambda source, target: errno.EINVAL)
+    if not links:
+        disk.link = failing(errno.EPERM)  # type: ignore[method-assign]
+    return disk
 
 
 class Barrier:

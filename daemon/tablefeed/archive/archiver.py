@@ -15,13 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from tablefeed.archive.job import Action, Job, Moved
 from tablefeed.archive.moves import CutOff, Disk
-from tablefeed.archive.relocate import Action, Job, Move, Moved
+from tablefeed.archive.relocate import Move
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready, printable
-
-__all__ = ["Archiver", "Moved", "delivered", "refused"]
 
 COPIES = 2
 """Copies to another file system at a time."""
@@ -75,11 +74,18 @@ def _explained(error: OSError, job: Job) -> DeliveryError:
     path = Path(error.filename2 or error.filename or job.target)
     named = printable(path.parent if path.name.startswith(OWN_PREFIX) else path)
     match error.errno:
+        case errno.EACCES if _is_unreadable(path, job):
+            return DiskTrouble(
+                printable(job.source),
+                f"it may not be read any more, and so not be copied to {printable(job.target)}; "
+                f"give the user that runs tablefeed (uid {os.geteuid()}) read permission on it",
+            )
         case errno.EACCES | errno.EPERM:
+            directories = " and ".join(printable(end) for end in _closed(job) or _ends(job))
             return FeedBlocked(
                 f"{printable(job.source)} cannot be moved or removed: {error.strerror}",
                 f"Give the user that runs tablefeed (uid {os.geteuid()}) read, write and search permission on "
-                f"{_closed(job)}; in a directory with the sticky bit it must own the files as well",
+                f"{directories}; in a directory with the sticky bit it must own the files as well",
             )
         case errno.EEXIST | errno.ENOTDIR:
             return FeedBlocked(
@@ -90,11 +96,22 @@ def _explained(error: OSError, job: Job) -> DeliveryError:
             return DiskTrouble(named, error.strerror or str(error))
 
 
-def _closed(job: Job) -> str:
-    """Those of a job's directories that this user may not change; both, when that cannot be told."""
-    ends = list(dict.fromkeys([job.source.parent, job.target]))
-    closed = [end for end in ends if not os.access(end, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)]
-    return " and ".join(printable(directory) for directory in closed or ends)
+def _is_unreadable(path: Path, job: Job) -> bool:
+    """Whether the file itself is what may not be read, and neither of a job's directories is closed."""
+    return path.parent == job.source.parent and os.path.lexists(path) and not _may(path, os.R_OK) and not _closed(job)
+
+
+def _ends(job: Job) -> list[Path]:
+    return list(dict.fromkeys([job.source.parent, job.target]))
+
+
+def _closed(job: Job) -> list[Path]:
+    """Those of a job's directories that this user may not change."""
+    return [end for end in _ends(job) if not _may(end, os.R_OK | os.W_OK | os.X_OK)]
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=True)
 
 
 def _attempt(job: Job, step: Callable[[], T]) -> T | DeliveryError:

@@ -23,6 +23,8 @@ _COARSE = 2_000_000_000
 """Nanoseconds by which some file systems round an mtime."""
 _CANNOT_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
 """A file system without fsync of directories says the first two; a directory that is gone needs none."""
+_CANNOT_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+""""No hard links": the file system has none, or this user may not make one of another's file."""
 
 
 class Replaced(Exception):  # noqa: N818 - not an error: the path holds another version
@@ -50,27 +52,56 @@ class Disk:
 
     def take(self, source: Path, ours: Path) -> None:
         """Rename to a name that is ours alone."""
+        if same_file(source, ours):  # rename(2) does nothing for two names of one file
+            self.unlink(ours)
         source.rename(ours)
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename without overwriting: FileExistsError when `target` exists.
 
-        Where the kernel or the file system cannot do that in one step, the name is reserved first.
+        Where the kernel or the file system cannot do that in one step, the file gets its second name before it loses
+        its first; a kill between the two leaves both, and the same call again removes the first. Where there are no
+        hard links either, the name is reserved first, and a kill may leave it empty.
         """
         problem = self._renameat2(os.fsencode(source), os.fsencode(target))
         if problem in (errno.ENOSYS, errno.EINVAL):
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            try:
-                source.rename(target)
-            except OSError:
-                target.unlink()
-                raise
+            self._rename_by_link(source, target)
         elif problem:
             raise OSError(problem, os.strerror(problem), str(source), None, str(target))
 
+    def _rename_by_link(self, source: Path, target: Path) -> None:
+        try:
+            self.link(source, target)
+        except FileExistsError:
+            if not same_file(source, target):
+                raise
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+            self._rename_to_reserved(source, target)
+            return
+        self.unlink(source)
+
+    def _rename_to_reserved(self, source: Path, target: Path) -> None:
+        os.close(self.create(target))
+        try:
+            self.take(source, target)
+        except OSError:
+            self.unlink(target)
+            raise
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; FileExistsError when that is used."""
+        os.link(source, target, follow_symlinks=False)
+
     def is_written(self, path: Path) -> bool:
         """Whether a process has the file open for writing, as far as the kernel tells."""
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except BlockingIOError:  # another process holds a write lease, as Samba does for its clients
+            return True
+        except PermissionError:
+            return False
         try:
             return writer_of(fd) is Writer.OPEN
         finally:
@@ -117,11 +148,19 @@ class Disk:
 
 
 def lstat(path: Path) -> os.stat_result | None:
-    """What lies at a path, links not followed; None: nothing."""
+    """What lies at a path, links not followed; None: nothing, also where the name is longer than any may be."""
     try:
         return path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths are names of one file."""
+    found, also = lstat(one), lstat(other)
+    return found is not None and also is not None and os.path.samestat(found, also)
 
 
 def resembles(found: os.stat_result, size: int, mtime_ns: int) -> bool:

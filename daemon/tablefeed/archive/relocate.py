@@ -10,62 +10,17 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
+from tablefeed.archive.job import Action, Job, Moved
 from tablefeed.archive.marker import Marker
-from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, resembles
+from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, resembles, same_file
+from tablefeed.archive.report import REPORT_SUFFIX, Report
 from tablefeed.archive.shelf import Shelf
 from tablefeed.errors import DiskTrouble, FeedBlocked
-from tablefeed.model import OWN_PREFIX, FileVersion, printable
+from tablefeed.model import OWN_PREFIX, printable
 from tablefeed.presence import assert_present
-
-REPORT_SUFFIX = ".error.json"
-
-
-class Action(StrEnum):
-    """What becomes of the file."""
-
-    MOVE = "move"
-    DELETE = "delete"
-    LEAVE = "leave"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One move."""
-
-    directory: Path
-    """The feed's."""
-    entry_id: int
-    version: FileVersion
-    action: Action
-    target: Path
-    """The directory to move to; the feed's own when nothing is moved."""
-    marker_suffix: str = ""
-    """Empty: the feed has no markers."""
-    md5: str | None = None
-    """Of the bytes that were delivered, in hexadecimal."""
-    report: bytes | None = None
-    """What to write beside the moved file."""
-
-    @property
-    def source(self) -> Path:
-        """Where the file was dropped."""
-        return self.directory / self.version.path
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What has become of a file."""
-
-    destination: str | None = None
-    """Absolute; None: it was deleted or left, or was gone already."""
-    left_in_place: bool = False
-    stranger: bool = False
-    """The path holds something else now, which is to be looked at."""
 
 
 class Move:
@@ -86,7 +41,7 @@ class Move:
         self._marker = Marker(
             disk, self._source, job.marker_suffix, taken=self._source.with_name(own + "-marker"), temp=self._temp
         )
-        self._draft = job.target / (own + "-report")
+        self._report = Report(disk, job.report, job.target / (own + "-report"))
         suffixes = (job.marker_suffix, REPORT_SUFFIX if job.report else "")
         self._shelf = Shelf(disk, job.target, version.name, tuple(filter(None, suffixes)))
 
@@ -127,6 +82,8 @@ class Move:
 
     def _locate(self) -> Path | None:
         """Where the version lies, taken or not; a stranger that was taken is given back."""
+        if same_file(self._taken, self._source):  # a kill in the midst of giving it back
+            self._disk.unlink(self._taken)
         taken = lstat(self._taken)
         if taken is not None:
             if self.job.version.describes(taken):
@@ -155,7 +112,12 @@ class Move:
 
     def _require_closed(self) -> None:
         """Make sure that nobody writes what was taken, else what is written would never be sent; then put it back."""
-        if self._disk.is_written(self._taken):
+        try:
+            written = self._disk.is_written(self._taken)
+        except OSError:
+            self._undo()
+            raise
+        if written:
             self._undo()
             raise DiskTrouble(printable(self._source), "a process has it open for writing again")
 
@@ -202,7 +164,7 @@ class Move:
                 f"{printable(target)} is the directory that the feed's files are dropped in",
                 "Name another directory to move them to",
             )
-        self._write_draft(here)
+        self._report.write(here)
         if here == self._source and not self._take():
             return self._done()
         self._require_closed()
@@ -229,7 +191,7 @@ class Move:
 
     def _move_by_copy(self, here: Path) -> Moved:
         self._make(self.job.target)
-        self._write_draft(here)
+        self._report.write(here)
         final = self._complete_copy(here) or self._copy(here)
         self.touched.add(self.job.target)
         self.sync()
@@ -286,31 +248,9 @@ class Move:
         self._disk.mkdir(directory)
         self.touched.add(directory.parent)
 
-    def _write_draft(self, here: Path) -> None:
-        """Write the report under a hidden name while the file is still in place, since the disk may be full."""
-        if self.job.report is None:
-            return
-        self._disk.unlink(self._draft)
-        fd = self._disk.create(self._draft)
-        try:
-            self._disk.write(fd, self.job.report)
-            self._disk.seal(fd, here.lstat().st_mode & 0o666, None)
-        finally:
-            os.close(fd)
-
-    def _publish_report(self, final: Path) -> None:
-        if self.job.report is None:
-            return
-        published = final.with_name(final.name + REPORT_SUFFIX)
-        if lstat(published) is None:
-            if lstat(self._draft) is None:
-                self._write_draft(final)
-            with suppress(FileExistsError):
-                self._disk.rename(self._draft, published)
-
     def _finish(self, final: Path) -> Moved:
         self._marker.carry(final, self._goes_on)
-        self._publish_report(final)
+        self._report.publish(final)
         self.touched |= {self._source.parent, self.job.target}
         return self._done(destination=str(final))
 
@@ -322,8 +262,7 @@ class Move:
 
     def _done(self, destination: str | None = None, *, left_in_place: bool = False) -> Moved:
         """The result; whatever was drafted and not used is removed."""
-        if self.job.report is not None and lstat(self._draft):
-            self._disk.unlink(self._draft)
+        self._report.discard()
         dropped = lstat(self._source)
         stranger = dropped is not None and not self.job.version.describes(dropped)
         return Moved(destination, left_in_place, stranger)

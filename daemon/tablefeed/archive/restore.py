@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 from tablefeed.archive.moves import Disk, Replaced, copy, lstat, resembles
-from tablefeed.archive.relocate import REPORT_SUFFIX
+from tablefeed.archive.report import REPORT_SUFFIX
 from tablefeed.errors import NotRestored
 from tablefeed.model import OWN_PREFIX, Feed, FileVersion, Ready, printable
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
-from tablefeed.archive.moves import Disk, lstat
+from tablefeed.archive.moves import Disk, lstat, same_file
 
 NAME_MAX = 255
 """Bytes that Linux allows in one name."""
@@ -69,6 +69,9 @@ class Shelf:
         """Rename `path` to a name that is not used, and never overwrite; returns where it lies now."""
         number = first_free(self._used) if len(self._suffixes) > 1 and self._used(0) else 0
         while True:
+            if number and same_file(path, last := self._path(number - 1)):  # a kill in the midst of giving it that name
+                self._disk.unlink(path)
+                return last
             final = self._path(number)
             try:
                 self._disk.rename(path, final)
