@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon import KEY, Daemon, Site, clean_environ, contents, running_daemon
+from support.daemon import KEY, Daemon, Site, clean_environ, contents, rename_in, running_daemon
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
 pytestmark = pytest.mark.timeout(300)
@@ -32,12 +32,6 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
 @pytest.fixture
 def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
     return Site(tmp_path, sandbox.base_url)
-
-
-def rename_in(directory: Path, name: str, content: bytes) -> None:
-    part = directory / ("." + name + ".part")
-    part.write_bytes(content)
-    part.rename(directory / name)
 
 
 async def archived(daemon: Daemon, count: int, patience: float = 60.0) -> None:

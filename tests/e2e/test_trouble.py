@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 import signal
 import socket
 import stat
@@ -14,7 +12,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from support.daemon import KEY, Site, clean_environ, command, contents, running_daemon
+from support.daemon import (
+    KEY,
+    Site,
+    as_a_user,
+    bound_by_permissions,
+    clean_environ,
+    command,
+    contents,
+    running_daemon,
+)
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
 pytestmark = pytest.mark.timeout(120)
@@ -123,17 +130,10 @@ async def test_a_missing_directory_is_reported_and_used_once_it_is_there(site: S
         assert await daemon.end() == 0
 
 
-WITHOUT_OVERRIDE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
-as_a_user = pytest.mark.skipif(
-    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may everything, and there is no setpriv"
-)
-
-
 async def ended_without_override(config: Path, *arguments: str) -> tuple[int, str]:
     """`tablefeed run`, by root without the rights that permissions do not bind, else by this user."""
-    prefix = WITHOUT_OVERRIDE if os.geteuid() == 0 else []
     process = await asyncio.create_subprocess_exec(
-        *prefix,
+        *bound_by_permissions(),
         *(sys.executable, "-m", "tablefeed", "run", "--config", str(config), *arguments),
         env=clean_environ(),
         stderr=asyncio.subprocess.PIPE,

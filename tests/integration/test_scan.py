@@ -102,8 +102,9 @@ def test_any_pattern_compiles(pattern: str, path: str) -> None:
 
 
 async def test_files_come_out_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Directories, links, pipes and sockets with a fitting name stay out, whatever they point to."""
-    touch(tmp_path, "a.csv", "b.xlsx", "c.txt", "sub/d.csv")
+    """Directories, links, pipes and sockets with a fitting name stay out, and each is told with its reason."""
+    touch(tmp_path, "a.csv", "b.xlsx", "c.txt", "sub/d.csv", "failed/e.csv")
+    feed: dict[str, Any] = {"include": ("*.csv", "*.xlsx", "failed")}
     (tmp_path / "dir.csv").mkdir()
     (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
     (tmp_path / "linked").symlink_to(tmp_path / "sub")
@@ -111,9 +112,17 @@ async def test_files_come_out_and_nothing_else(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.csv")
-        assert await paths(tmp_path) == {"a.csv", "b.xlsx"}
-        assert await paths(tmp_path, recursive=True) == {"a.csv", "b.xlsx", "sub/d.csv"}
-        assert [batch.problems for batch in await scanned(tmp_path, recursive=True)] == [[]]
+        assert await paths(tmp_path, **feed) == {"a.csv", "b.xlsx"}
+        assert await paths(tmp_path, **feed, recursive=True) == {"a.csv", "b.xlsx", "sub/d.csv"}
+        [flat], [deep] = await scanned(tmp_path, **feed), await scanned(tmp_path, **feed, recursive=True)
+    entered = {"dir.csv": "it is a directory, and the feed is not recursive"}
+    others = {
+        "link.csv": "it is a symbolic link, and links are not followed",
+        "pipe.csv": "it is a pipe, not a file",
+        "socket.csv": "it is a socket, not a file",
+    }
+    assert {problem.path: problem.cause for problem in flat.problems} == others | entered
+    assert {problem.path: problem.cause for problem in deep.problems} == others
 
 
 async def test_a_recursive_scan_enters_what_is_the_feeds(tmp_path: Path) -> None:

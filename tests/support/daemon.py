@@ -3,14 +3,18 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 KEY = "k3y-that-nobody-may-see"
 PATIENCE = 60.0
@@ -83,6 +87,13 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+def rename_in(directory: Path, name: str, content: bytes) -> None:
+    """Drop a file as careful producers do: written under another name, then renamed over what lies there."""
+    part = directory / ".next.part"
+    part.write_bytes(content)
+    part.rename(directory / name)
+
+
 class Daemon:
     """A running `tablefeed run`, whose log is read as it comes."""
 
@@ -118,6 +129,11 @@ class Daemon:
         """The events of one name so far."""
         return [entry for entry in self.events if entry.get("event") == event]
 
+    def moments(self, event: str, path: str) -> list[float]:
+        """When an event of a path was logged, in Unix seconds."""
+        found = [entry for entry in self.named(event) if entry.get("path") == path]
+        return [datetime.fromisoformat(entry["timestamp"]).timestamp() for entry in found]
+
     async def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
         """Wait until a condition holds after some line of the log."""
         try:
@@ -143,6 +159,18 @@ class Daemon:
         """The most memory it has ever used, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+"""Before a command: root without the rights that permissions do not bind."""
+as_a_user = pytest.mark.skipif(
+    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may everything, and there is no setpriv"
+)
+
+
+def bound_by_permissions() -> Sequence[str]:
+    """What to put before a command so that permissions bind it, whoever runs the tests."""
+    return WITHOUT_OVERRIDE if os.geteuid() == 0 else ()
 
 
 @asynccontextmanager

@@ -31,12 +31,15 @@ class Server:
     def __init__(self, put: Callable[["Server", web.Request, bytes], Awaitable[web.StreamResponse]]) -> None:
         self._put = put
         self.grants = 0
+        self.names: list[str] = []
+        """The file names that grants were asked for, in order: that of `/object/1` first."""
         self.puts: list[str] = []
         self.objects: dict[str, bytes] = {}
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
             self.grants += 1
+            self.names.append(request.query.get("filename", ""))
             url = f"http://{request.host}/object/{self.grants}?Expires={round(time.time()) + 3600}&Signature=s1g"
             return web.json_response({"PreSignedUploadUrl": url})
         self.puts.append(request.path)
@@ -46,6 +49,15 @@ class Server:
         """Store the object and say so."""
         self.objects[request.path] = body
         return web.Response(headers={"ETag": hashlib.md5(body, usedforsecurity=False).hexdigest()})
+
+    def sent(self) -> list[tuple[str, bytes]]:
+        """The name and the content of each object, in order."""
+        return sorted((self.names[int(path.rpartition("/")[2]) - 1], body) for path, body in self.objects.items())
+
+
+async def take_all(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+    """What a store does that works."""
+    return server.take(request, body)
 
 
 async def continue_if_asked(request: web.Request) -> None:

@@ -27,7 +27,7 @@ class InThread(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What could not be read below the root: its path relative to the root, and why."""
+    """What a scan passed by that somebody may miss: its path relative to the root, and why."""
 
     path: str
     cause: str
@@ -35,7 +35,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Regular files with their lstat, and what could not be read since the last batch."""
+    """Regular files with their lstat, and what was passed by since the last batch."""
 
     entries: list[tuple[str, os.stat_result]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -72,7 +72,14 @@ class Selection:
 
     def enters(self, path: str) -> bool:
         """Whether a directory at a relative path is looked into."""
-        return self._recursive and not _is_hidden(path) and not f"{path}/".startswith(self._targets)
+        return self._recursive and not _is_hidden(path) and not self._is_target(path)
+
+    def misses(self, path: str) -> bool:
+        """Whether a directory that is not entered has the name of one of the feed's files."""
+        return not self._recursive and self.takes(path) and not self._is_target(path)
+
+    def _is_target(self, directory: str) -> bool:
+        return f"{directory}/".startswith(self._targets)
 
     def _reaches(self, path: str) -> bool:
         directory = path.rpartition("/")[0]
@@ -184,6 +191,8 @@ def _list(root: Path, directory: str, selection: Selection) -> Iterator[str | Pr
                 if entry.is_dir(follow_symlinks=False):
                     if selection.enters(path):
                         yield path
+                    elif selection.misses(path):
+                        yield Problem(path, _kind(stat.S_IFDIR))
                 elif selection.takes(path):
                     yield from _file(entry, path)
     except OSError as error:
@@ -203,6 +212,23 @@ def _file(entry: "os.DirEntry[str]", path: str) -> Iterator[Problem | tuple[str,
         return
     if stat.S_ISREG(found.st_mode):
         yield path, found
+    else:
+        yield Problem(path, _kind(found.st_mode))
+
+
+def _kind(mode: int) -> str:
+    """Why what a pattern takes is no file to deliver."""
+    match stat.S_IFMT(mode):
+        case stat.S_IFLNK:
+            return "it is a symbolic link, and links are not followed"
+        case stat.S_IFDIR:
+            return "it is a directory, and the feed is not recursive"
+        case stat.S_IFIFO:
+            return "it is a pipe, not a file"
+        case stat.S_IFSOCK:
+            return "it is a socket, not a file"
+        case _:
+            return "it is a device, not a file"
 
 
 @contextmanager
