@@ -64,7 +64,6 @@ async def test_what_cannot_be_moved_is_moved_later_and_not_sent_again(
         async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
             await daemon.until_event("file_delivered", len(FILES))
             await daemon.until_event("feed_paused", 3)
-            assert it.site.dropped("orders") == set(FILES)
             if not killed:
                 mend()
                 await daemon.until_event("file_archived", len(FILES))

@@ -26,22 +26,29 @@ class Bench:
         return self.site.feed(name, dataset_id="dataset-1", **settings)
 
     async def control(self, daemon: Daemon, directory: Path) -> None:
-        """Drop a file and wait for its end: what was whole before it has had its chance.
-
-        Its content is its name, so that `sent` can tell it from the others.
-        """
+        """Drop a file and wait for its end: what was whole before it has had its chance."""
         self._controls += 1
         name = f"control-{self._controls}.csv"
         rename_in(directory, name, name.encode())
         await daemon.until(lambda: any(event["path"] == name for event in daemon.named("file_archived")))
 
+    @staticmethod
+    def is_control(body: bytes) -> bool:
+        """Whether this is the content of such a file."""
+        return body.startswith(b"control-")
+
+    async def watched(self, daemon: Daemon, directory: Path) -> None:
+        """Wait until the kernel's watch is there: the second file is found by it, or by the scan that follows it."""
+        await self.control(daemon, directory)
+        await self.control(daemon, directory)
+
     def sent(self) -> list[tuple[str, bytes]]:
         """The name and the content of each object but those of controls."""
-        return [(name, body) for name, body in self.store.sent() if name.encode() != body]
+        return [(name, body) for name, body in self.store.sent() if not self.is_control(body)]
 
     def archived(self, feed: str = "orders") -> dict[str, bytes]:
         """The feed's archive but for controls."""
-        return {name: body for name, body in self.site.archived(feed).items() if name.encode() != body}
+        return {name: body for name, body in self.site.archived(feed).items() if not self.is_control(body)}
 
     def ledger(self) -> list[tuple[str, str]]:
         """(path, state) of every row, in the order in which they were queued."""

@@ -33,3 +33,32 @@ def tmpfs(point: Path, size: str = "1m") -> Iterator[Path]:
         yield point
     finally:
         unmount(point)
+
+
+class Share:
+    """A file system that can be taken away from where it is seen; what lies on it stays."""
+
+    def __init__(self, content: Path, point: Path) -> None:
+        self.content = content
+        self._point = point
+
+    def show(self) -> None:
+        """Let it be seen at its place."""
+        mount("--bind", str(self.content), str(self._point))
+
+    def hide(self) -> None:
+        """Leave the empty mount point."""
+        unmount(self._point)
+
+
+@contextmanager
+def shared(point: Path) -> Iterator[Share]:
+    """A share that is seen at `point`."""
+    with tmpfs(point.with_name(f"share of {point.name}")) as content:
+        share = Share(content, point)
+        share.show()
+        try:
+            yield share
+        finally:
+            while os.path.ismount(point):
+                share.hide()

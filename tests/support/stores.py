@@ -33,11 +33,15 @@ class Server:
         self.grants = 0
         self.names: list[str] = []
         """The file names that grants were asked for, in order: that of `/object/1` first."""
+        self.unknown = ""
+        """A datatable that the API does not know."""
         self.puts: list[str] = []
         self.objects: dict[str, bytes] = {}
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
+            if self.unknown and f"/datatable/{self.unknown}/" in request.path:
+                return web.json_response({"message": "no such datatable"}, status=404)
             self.grants += 1
             self.names.append(request.query.get("filename", ""))
             url = f"http://{request.host}/object/{self.grants}?Expires={round(time.time()) + 3600}&Signature=s1g"

@@ -1,13 +1,14 @@
 """Events from the kernel: they say "look there now", and no more. What they miss, the scan finds.
 
 Facts about watchfiles that shape this room: a burst beyond the kernel's queue is lost without a word; a root that is
-deleted and made anew stays silent; one name that is not UTF-8 ends the watch; its waits end only at every `step`.
+deleted and made anew stays silent; one name that is not UTF-8 ends the watch; its waits end only at every `step`; where
+it is to ignore denied permissions, it ignores a limit of the kernel too, and is silent for ever.
 """
 
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -156,9 +157,22 @@ class Watcher:
         mount = mounts.holding(self._root)
         if mount is not None and mount.is_network:
             return NoEvents(mount.kind)
+        try:
+            try:
+                return self._tell_changes(self._changes(stop), root, watched, post)
+            except (PermissionError, FileNotFoundError):
+                # A directory below is closed, or has just vanished: only then, since this passes by limits too.
+                changes = self._changes(stop, ignore_permission_denied=True)
+                return self._tell_changes(changes, root, watched, post)
+        except (OSError, UnicodeError, WatchfilesRustInternalError) as error:
+            return Failed(str(error))
+
+    def _changes(
+        self, stop: threading.Event, *, ignore_permission_denied: bool = False
+    ) -> Generator[set[watchfiles.main.FileChange], None, None]:
         step = max(1, round(self._step * 1000))
-        changes = watchfiles.watch(
-            root,
+        return watchfiles.watch(
+            str(self._root),
             watch_filter=None,
             debounce=max(_DEBOUNCE_MS, step),
             step=step,
@@ -168,42 +182,38 @@ class Watcher:
             raise_interrupt=False,
             force_polling=False,
             recursive=self._recursive,
-            ignore_permission_denied=True,
+            ignore_permission_denied=ignore_permission_denied,
         )
-        try:
-            with closing(changes):
-                return self._tell_changes(changes, root, watched, post)
-        except (OSError, UnicodeError, WatchfilesRustInternalError) as error:
-            return Failed(str(error))
 
     def _tell_changes(
         self,
-        changes: Iterator[set[watchfiles.main.FileChange]],
+        changes: Generator[set[watchfiles.main.FileChange], None, None],
         root: str,
         watched: _Identity,
         post: Callable[..., None],
     ) -> Ended:
         flooded = False
         checked = None
-        for batch in changes:
-            paths = [_relative(path, root) for _, path in batch]
-            if checked is None:
-                post(self._on_gap)  # what came before the watch began was not told
-                checked = steady()
-            if len(paths) >= FLOOD:
-                flooded = True
-                post(self._on_gap)
-            elif paths:
-                post(self._on_changes, paths)
-            elif flooded:
-                flooded = False
-                post(self._on_gap)
-            if "" in paths:
-                return RootChanged()  # when it was deleted, the next one often has the same inode number
-            if steady() - checked >= self._tick:
-                checked = steady()
-                if _identity(root) != watched:
-                    return RootChanged()
+        with closing(changes):
+            for batch in changes:
+                paths = [_relative(path, root) for _, path in batch]
+                if checked is None:
+                    post(self._on_gap)  # what came before the watch began was not told
+                    checked = steady()
+                if len(paths) >= FLOOD:
+                    flooded = True
+                    post(self._on_gap)
+                elif paths:
+                    post(self._on_changes, paths)
+                elif flooded:
+                    flooded = False
+                    post(self._on_gap)
+                if "" in paths:
+                    return RootChanged()  # when it was deleted, the next one often has the same inode number
+                if steady() - checked >= self._tick:
+                    checked = steady()
+                    if _identity(root) != watched:
+                        return RootChanged()
         return Stopped()
 
 
