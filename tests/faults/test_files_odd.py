@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from support.bench import bench, ended
 from support.daemon import contents, rename_in, running_daemon
 from support.memory import mapped
+from support.stores import Server
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -210,12 +212,18 @@ async def test_a_writer_that_maps_its_file_is_waited_for(tmp_path: Path) -> None
 
 
 async def test_a_name_that_is_dropped_again_and_again_is_delivered_in_its_last_version(tmp_path: Path) -> None:
-    """Ten drops without rest: what is sent are whole versions, none twice, and the last one surely."""
-    async with bench(tmp_path) as it:
+    """Ten drops in a second, most while one is sent: whole versions arrive, none twice, and the last one surely."""
+
+    async def slow(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        await asyncio.sleep(0.15)  # the store's pace
+        return server.take(request, body)
+
+    async with bench(tmp_path, slow) as it:
         orders = it.feed(settle="20ms")
+        it.site.sections["watch"] = {"rescan": "1h"}
         versions = [b"version %d\n" % n * (n + 1) for n in range(10)]
         async with running_daemon(it.site.config) as daemon:
-            await daemon.until_event("ready")
+            await it.watched(daemon, orders)
             for content in versions:
                 rename_in(orders, "orders.csv", content)
                 await asyncio.sleep(0.1)  # the producer's pace
