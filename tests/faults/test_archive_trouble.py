@@ -61,7 +61,7 @@ async def test_what_cannot_be_moved_is_moved_later_and_not_sent_again(
     async with bench(tmp_path) as it:
         drop_all(it.feed(archive=str(archive)))
         mend = block(archive)
-        async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await daemon.until_event("file_delivered", len(FILES))
             await daemon.until_event("feed_paused", 3)
             if not killed:
@@ -79,7 +79,7 @@ async def test_what_cannot_be_moved_is_moved_later_and_not_sent_again(
 
 async def finish(it: Bench) -> Daemon:
     """Another daemon, until all is archived."""
-    async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+    async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
         await daemon.until_event("file_archived", len(FILES))
         assert await daemon.end() == 0
     return daemon
@@ -102,7 +102,7 @@ async def test_a_full_archive_on_another_file_system_is_waited_for(tmp_path: Pat
             orders = it.feed(archive=str(archive))
             drop_all(orders)
             fill(archive / "ballast")
-            async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+            async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
                 await daemon.until_event("file_delivered", len(FILES))
                 await daemon.until_event("file_delayed", len(FILES) + 1)
                 assert all("No space left" in event["reason"] for event in daemon.named("file_delayed"))

@@ -61,7 +61,7 @@ async def test_changes_while_a_file_waits(tmp_path: Path) -> None:
         orders = it.feed()
         drop_all(orders)
         holders = [(orders / name).open("r+b") for name in CHANGES]
-        async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await it.control(daemon, orders)
             change_all(orders)
             await it.control(daemon, orders)
@@ -109,7 +109,7 @@ async def test_changes_while_a_file_is_queued(tmp_path: Path) -> None:
         (orders / "first.csv").write_bytes(OLD)
         os.utime(orders / "first.csv", (1, 1))
         drop_all(orders)
-        async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await held.await_bodies(1)
             await daemon.until(lambda: sum(event["count"] for event in daemon.named("files_queued")) == 6)
             change_all(orders)
@@ -131,7 +131,7 @@ async def test_changes_while_a_file_is_sent(tmp_path: Path) -> None:
     async with bench(tmp_path, held.put) as it:
         orders = it.feed()
         drop_all(orders)
-        async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await held.await_bodies(len(CHANGES))
             change_all(orders)
             held.go.set()
@@ -152,7 +152,7 @@ async def test_changes_between_the_delivery_and_the_move(tmp_path: Path) -> None
         orders = it.feed()
         (orders / "archive").write_text("in the way")
         drop_all(orders)
-        async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await daemon.until_event("file_delivered", len(CHANGES))
             await daemon.until_event("feed_paused")
             change_all(orders)

@@ -78,7 +78,7 @@ async def test_without_watches_the_scans_serve(tmp_path: Path, name: str, limit:
         it.site.sections["watch"] = {"rescan": "1s"}
         for number in range(5):
             (orders / f"{number}").mkdir()
-        async with running_daemon(it.site.config, under=limited(name, limit)) as daemon:
+        async with running_daemon(it.site.config, prefix=limited(name, limit)) as daemon:
             await daemon.until_event("watch_failed")
             rename_in(orders / "4", "a.csv", b"content")
             await daemon.until(ended(daemon, "4/a.csv"))
@@ -97,7 +97,7 @@ async def test_a_closed_directory_takes_the_events_from_no_other(tmp_path: Path)
         it.site.sections["watch"] = {"rescan": "1h"}
         (orders / "closed").mkdir(0)
         (orders / "open").mkdir()
-        async with running_daemon(it.site.config, under=bound_by_permissions()) as daemon:
+        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await it.watched(daemon, orders)
             rename_in(orders / "open", "a.csv", b"content")
             await daemon.until(ended(daemon, "open/a.csv"))
