@@ -52,13 +52,19 @@ class Share:
 
 
 @contextmanager
+def seen_at(point: Path, content: Path) -> Iterator[Share]:
+    """A directory that is mounted at `point`, until it is hidden."""
+    share = Share(content, point)
+    share.show()
+    try:
+        yield share
+    finally:
+        while os.path.ismount(point):
+            share.hide()
+
+
+@contextmanager
 def shared(point: Path) -> Iterator[Share]:
-    """A share that is seen at `point`."""
-    with tmpfs(point.with_name(f"share of {point.name}")) as content:
-        share = Share(content, point)
-        share.show()
-        try:
-            yield share
-        finally:
-            while os.path.ismount(point):
-                share.hide()
+    """A file system of its own that is mounted at `point`."""
+    with tmpfs(point.with_name(f"share of {point.name}")) as content, seen_at(point, content) as share:
+        yield share
