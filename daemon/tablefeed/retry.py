@@ -19,8 +19,6 @@ LONGEST_ASKED = 3_600.0
 """The longest `Retry-After` that is believed."""
 MOST_GRANTS = 3
 """Grants tried one after the other before a file waits."""
-TRIES_OF_GRANT = 4
-"""After how many failures of its file a grant is given up whose store was never reached: the API may name another."""
 MOST_REFUSALS = 3
 """How often a file is refused, while others of its feed are delivered, before the blame is the file's."""
 
@@ -102,7 +100,8 @@ def decide(
         case FeedBlocked():
             return _blamed(error, path, attempts, random, feed_works=feed_works)
         case Transient():
-            keep = error.ambiguous or not untouched or (attempts + 1) % TRIES_OF_GRANT != 0
+            # What never reached its store made no object there, and the API may name another store by now.
+            keep = error.ambiguous or not untouched
             return Again(backoff(attempts + 1, random, error.retry_after), counts=True, keep_grant=keep)
         case _:
             raise AssertionError(f"no policy for {type(error).__name__}")

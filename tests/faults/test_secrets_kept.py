@@ -69,7 +69,6 @@ async def test_whatever_belongs_to_the_ledger_is_its_owners_alone(tmp_path: Path
     assert mode(place) == 0o700
 
 
-@pytest.mark.xfail(strict=True, reason="directories are made with all that the umask lets through")
 async def test_no_directory_is_more_open_than_the_one_it_is_made_in(tmp_path: Path) -> None:
     """Archive, `failed` and the ledger's directories give nobody more than what is around them, without a umask too."""
     private = tmp_path / "private"

@@ -760,6 +760,7 @@ async def test_a_refused_file_lies_beside_its_reason(root: Path, archive: Path) 
         "size": len(CONTENT),
         "mtime": "2023-11-14T22:13:19.123000+00:00",
         "refused_at": "2023-11-14T22:13:20+00:00",
+        "to_try_again": "tablefeed retry 7",
     }
 
 

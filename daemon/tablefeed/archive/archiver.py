@@ -50,6 +50,7 @@ def refused(feed: Feed, entry_id: int, version: FileVersion, error: FileRefused,
         "size": version.size,
         "mtime": _utc(version.mtime_ns // 1_000_000).isoformat(),
         "refused_at": _utc(at).isoformat(),
+        "to_try_again": f"tablefeed retry {entry_id}",
     }
     text = json.dumps(report, ensure_ascii=False, indent=2) + "\n"
     target = _below(feed, feed.failed, version)

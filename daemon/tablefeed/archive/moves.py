@@ -112,8 +112,9 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def mkdir(self, directory: Path) -> None:
-        """Make one directory."""
-        directory.mkdir(exist_ok=True)
+        """Make one directory, which gives nobody more than the one around it does."""
+        around = stat.S_IMODE(directory.parent.stat().st_mode)
+        directory.mkdir(mode=around & 0o1777 | stat.S_IRWXU, exist_ok=True)
 
     def create(self, path: Path) -> int:
         """A descriptor for writing a new file that only its owner may read."""

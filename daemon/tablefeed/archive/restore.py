@@ -24,7 +24,7 @@ def restore(feed: Feed, entry_id: int, version: FileVersion, destination: Path |
     if found is None or not resembles(found, version.size, version.mtime_ns):
         raise NotRestored(f"{printable(destination)} is not there any more, or is another file by now")
     try:
-        dropped.parent.mkdir(parents=True, exist_ok=True)
+        _make(dropped.parent, disk)
         _move(destination, dropped, FileVersion.of(version.feed, version.path, found), entry_id, disk)
         if feed.ready is Ready.MARKER:
             _bring_marker(feed, destination, dropped, disk)
@@ -42,6 +42,12 @@ def restore(feed: Feed, entry_id: int, version: FileVersion, destination: Path |
             f"{printable(destination)} cannot be moved back to {printable(dropped)}: {error.strerror}. "
             "Run this as the user that runs the daemon, and see that both directories are writable"
         ) from None
+
+
+def _make(directory: Path, disk: Disk) -> None:
+    if not directory.is_dir():
+        _make(directory.parent, disk)
+        disk.mkdir(directory)
 
 
 def _move(source: Path, target: Path, version: FileVersion, entry_id: int, disk: Disk) -> None:
