@@ -100,6 +100,7 @@ def test_what_had_passed_before_makes_nobody_wait_longer() -> None:
     bench.claim()
     assert bench.trying == 1
     for _ in range(9):
+        bench.now += LONGEST_DELAY
         bench.end(0)
     [(_, as_probe)] = bench.under_way.values()
     assert as_probe

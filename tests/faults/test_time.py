@@ -148,10 +148,10 @@ async def test_retry_after_as_a_date_is_measured_on_the_clock_of_its_sender(tmp_
         moment = datetime.fromtimestamp(exchange.server.now(), UTC) + timedelta(seconds=120)
         await saying(429, Retry_After=format_datetime(moment, usegmt=True))(exchange)
 
-    async with listening_rogue(Rogue(skew=skew, acts={"PUT": [ask]})) as server:
-        async with daemon_at(tmp_path, server, files=1) as (_, daemon):
-            await daemon.until_event("file_delayed")
-            assert await daemon.end() == 0
+    server = Rogue(skew=skew, acts={"PUT": [ask]})
+    async with listening_rogue(server), daemon_at(tmp_path, server, files=1) as (_, daemon):
+        await daemon.until_event("file_delayed")
+        assert await daemon.end() == 0
     assert 118 <= daemon.named("file_delayed")[0]["next_try_in"] <= 122
 
 

@@ -465,6 +465,24 @@ async def test_tls_is_verified_against_ca_file_and_against_nothing_less(tmp_path
     assert sink.bodies == [(tmp_path / "a.csv").read_bytes()]
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed, which makes the certificate")
+async def test_a_redirect_never_leaves_https(tmp_path: Path) -> None:
+    """Not even for this very machine, to which plain http is allowed otherwise."""
+    ca_file, tls = certificate(tmp_path)
+    version = a_file(tmp_path / "a.csv")
+    sink = Sink()
+    async with serving(sink) as plain:
+
+        async def redirect(request: web.Request) -> web.StreamResponse:
+            await request.read()
+            return web.Response(status=307, headers={"Location": plain + "/there"})
+
+        async with serving(redirect, tls=tls) as origin, uploading(ca_file=ca_file) as uploader:
+            with pytest.raises(FeedBlocked, match="without https"):
+                await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
+    assert sink.bodies == []
+
+
 def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     """Whether it is missing or holds no certificates."""
     (tmp_path / "empty.pem").write_text("nothing")
