@@ -44,7 +44,7 @@ class Gate:
             return None
         return 0 if self.probe or now < self.opens_at else 1
 
-    def failed(self, now: float, reason: str, wait: Callable[[int], float], file: int | None) -> bool:
+    def failed(self, now: float, reason: str, wait: Callable[[int], float], file: int) -> bool:
         """Record the failure of a file; returns whether this closed the gate.
 
         `wait` gives the seconds until the next probe after the nth refusal in a row. What fails while the gate is
@@ -52,16 +52,13 @@ class Gate:
         """
         was_closed = self.closed
         self.reason = reason
-        if was_closed and (now < self.opens_at or not self._may_be_probe(file)):
+        if was_closed and (self.probe is None or self.probe.file != file):
             return False
         self.failures += 1
         if self.closed:
             self.refusals += 1
             self.opens_at = now + wait(self.refusals)
         return self.closed and not was_closed
-
-    def _may_be_probe(self, file: int | None) -> bool:
-        return file is None or (self.probe is not None and self.probe.file == file)
 
     def succeeded(self) -> bool:
         """Record a success; returns whether this opened a closed gate."""
@@ -140,12 +137,12 @@ class Gates:
             if gate.probe == holder:
                 gate.probe = heir
 
-    def feed_failed(self, feed: str, place: Place, reason: str, file: int | None = None) -> bool:
+    def feed_failed(self, feed: str, place: Place, reason: str, file: int) -> bool:
         """Close the feed's gate at a place; returns whether it was open."""
         gate = self._feeds.setdefault((feed, place), Gate(FEED_THRESHOLD))
         return gate.failed(self._clock(), reason, self._wait, file)
 
-    def host_failed(self, origin: str, reason: str, asked: float | None, file: int | None = None) -> bool:
+    def host_failed(self, origin: str, reason: str, asked: float | None, file: int) -> bool:
         """Count a server's failure; returns whether its gate closed."""
         gate = self._hosts.setdefault(origin, Gate(HOST_THRESHOLD))
         now = self._clock()

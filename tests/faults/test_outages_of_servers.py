@@ -111,7 +111,6 @@ def slowly(status: int) -> Act:
     return act
 
 
-@pytest.mark.xfail(strict=True, reason="the dispatcher lets each feed probe, since it does not heed Gates.probe")
 @pytest.mark.parametrize("failing", ["api", "store"])
 async def test_a_failing_server_gets_one_probe_at_a_time_from_all_feeds_together(tmp_path: Path, failing: str) -> None:
     """Sixty files of three feeds wait for one server, and it is asked by one of them at a time, less and less often."""
@@ -152,7 +151,6 @@ async def test_a_store_that_calls_every_grant_expired_is_not_asked_without_end(t
         assert_all_arrived(site, server, daemon)
 
 
-@pytest.mark.xfail(strict=True, reason="the pipeline does not tell retry.decide that a grant has reached nobody")
 @pytest.mark.parametrize("wrong", ["http://127.0.0.1:1/o", "https://store.invalid/o"])
 async def test_a_grant_that_names_a_wrong_host_is_replaced_once_the_api_gives_a_right_one(
     tmp_path: Path, wrong: str

@@ -134,7 +134,7 @@ def test_after_an_hour_of_sleep_a_failing_host_is_probed_at_once() -> None:
     gates = Gates(ticks, lambda: 0.99)
     gates.relate("orders", STORE)
     for _ in range(HOST_THRESHOLD):
-        gates.host_failed(STORE, "asleep", LONGEST_ASKED * 9)
+        gates.host_failed(STORE, "asleep", LONGEST_ASKED * 9, 1)
     assert gates.allowance("orders") == 0
     ticks.now += 3600
     assert gates.allowance("orders") == 1

@@ -200,7 +200,7 @@ async def test_a_feed_that_wakes_late_starts_although_a_backlog_fills_the_room()
 async def test_a_paused_feed_starts_one_probe_and_the_others_go_on() -> None:
     """One bad thing stops only itself."""
     bench = Bench(Queue(bad=100, good=3), "bad", "good")
-    bench.gates.feed_failed("bad", Place.DELIVERY, "key refused")
+    bench.gates.feed_failed("bad", Place.DELIVERY, "key refused", 0)
     bench.clock.now += 60
     running = asyncio.create_task(bench.dispatcher.run())
     await bench.until(4)
@@ -285,7 +285,7 @@ async def test_two_shut_gates_do_not_keep_the_dispatcher_awake(bench_clock: Cloc
     bench.gates.relate("a", "https://store")
     for origin, asked in (("https://api", None), ("https://store", 3000.0)):
         for _ in range(3):
-            bench.gates.host_failed(origin, "503", asked)
+            bench.gates.host_failed(origin, "503", asked, 0)
     bench_clock.now += 100
     running = asyncio.create_task(bench.dispatcher.run())
     for _ in range(50):

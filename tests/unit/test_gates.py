@@ -18,7 +18,7 @@ def test_a_blocked_feed_lets_one_probe_through_after_its_wait() -> None:
     """A paused feed costs one file a wait, not its whole queue."""
     g, clock = gates()
     assert g.allowance("a") is None
-    assert g.feed_failed("a", Place.DELIVERY, "key refused")
+    assert g.feed_failed("a", Place.DELIVERY, "key refused", 1)
     assert g.allowance("a") == 0
     clock.now += 1
     assert g.allowance("a") == 1
@@ -31,12 +31,15 @@ def test_a_paused_feed_is_loud_once_and_waits_longer_each_time() -> None:
     g, clock = gates()
     waits = []
     for n in range(5):
-        assert g.feed_failed("a", Place.DELIVERY, "key refused") == (n == 0)
+        assert g.feed_failed("a", Place.DELIVERY, "key refused", 1) == (n == 0)
+        g.ended("a", 1)
         wait = 0.0
         while g.allowance("a") == 0:
             clock.now += 0.25
             wait += 0.25
         waits.append(wait)
+        g.probe("a")
+        g.started("a", 1)
     assert waits == sorted(waits)
     assert waits[-1] > 4 * waits[0]
 
@@ -44,7 +47,7 @@ def test_a_paused_feed_is_loud_once_and_waits_longer_each_time() -> None:
 def test_a_success_opens_the_gate() -> None:
     """A feed that works again is not held back."""
     g, _ = gates()
-    g.feed_failed("a", Place.DELIVERY, "key refused")
+    g.feed_failed("a", Place.DELIVERY, "key refused", 1)
     assert g.feed_succeeded("a", Place.DELIVERY)
     assert g.allowance("a") is None
     assert not g.feed_succeeded("a", Place.DELIVERY)
@@ -55,10 +58,10 @@ def test_a_server_is_closed_off_after_three_failures_in_a_row_for_every_feed_tha
     g, clock = gates()
     g.relate("a", "https://s")
     g.relate("b", "https://s")
-    assert not g.host_failed("https://s", "down", None)
-    assert not g.host_failed("https://s", "down", None)
+    assert not g.host_failed("https://s", "down", None, 1)
+    assert not g.host_failed("https://s", "down", None, 1)
     assert g.allowance("a") is None
-    assert g.host_failed("https://s", "down", None)
+    assert g.host_failed("https://s", "down", None, 1)
     assert g.allowance("a") == 0
     clock.now += 60
     assert g.allowance("a") == 1
@@ -71,7 +74,7 @@ def test_what_was_under_way_when_the_gate_closed_makes_nobody_wait_longer() -> N
     """Sixteen uploads that fail together are one outage, not sixteen in a row."""
     g, clock = gates()
     g.relate("a", "https://s")
-    closings = [g.host_failed("https://s", "down", None) for _ in range(16)]
+    closings = [g.host_failed("https://s", "down", None, 1) for _ in range(16)]
     assert closings.count(True) == 1
     clock.now += 0.5
     assert g.allowance("a") == 1
@@ -82,8 +85,8 @@ def test_a_success_between_failures_keeps_the_server_open() -> None:
     g, _ = gates()
     g.relate("a", "https://s")
     for _ in range(10):
-        g.host_failed("https://s", "503", None)
-        g.host_failed("https://s", "503", None)
+        g.host_failed("https://s", "503", None, 1)
+        g.host_failed("https://s", "503", None, 1)
         g.host_succeeded("https://s")
     assert g.allowance("a") is None
 
@@ -93,7 +96,7 @@ def test_retry_after_holds_the_next_probe_back() -> None:
     g, clock = gates()
     g.relate("a", "https://s")
     for _ in range(3):
-        g.host_failed("https://s", "429", 120.0)
+        g.host_failed("https://s", "429", 120.0, 1)
     clock.now += 119
     assert g.allowance("a") == 0
     clock.now += 2
@@ -103,10 +106,13 @@ def test_retry_after_holds_the_next_probe_back() -> None:
 def test_a_probe_that_ends_without_a_verdict_makes_room_for_the_next() -> None:
     """A probing file that vanished must not keep the gate closed for ever."""
     g, clock = gates()
-    g.feed_failed("a", Place.DELIVERY, "key refused")
+    g.feed_failed("a", Place.DELIVERY, "key refused", 1)
     clock.now += 10
     g.probe("a")
-    g.ended("a")
+    g.started("a", 2)
+    g.ended("a", 1)
+    assert g.allowance("a") == 0
+    g.ended("a", 2)
     assert g.allowance("a") == 1
 
 
@@ -114,7 +120,7 @@ def test_the_next_probe_time_is_known() -> None:
     """The dispatcher can sleep until then."""
     g, clock = gates()
     assert g.next_probe(["a"]) is None
-    g.feed_failed("a", Place.DELIVERY, "x")
+    g.feed_failed("a", Place.DELIVERY, "x", 1)
     assert g.next_probe(["a"]) == clock.now + 0.5
     assert g.next_probe(["b"]) is None
 
@@ -122,11 +128,11 @@ def test_the_next_probe_time_is_known() -> None:
 def test_a_feed_waits_for_the_last_of_its_gates() -> None:
     """A gate that could let a probe through does not keep the dispatcher awake while another one is shut."""
     g, clock = gates()
-    g.feed_failed("a", Place.DELIVERY, "x")
+    g.feed_failed("a", Place.DELIVERY, "x", 1)
     clock.now += 10
     g.relate("a", "https://s")
     for _ in range(3):
-        g.host_failed("https://s", "429", 60.0)
+        g.host_failed("https://s", "429", 60.0, 1)
     assert g.next_probe(["a"]) == clock.now + 60
     clock.now += 60
     g.probe("a")
@@ -136,7 +142,7 @@ def test_a_feed_waits_for_the_last_of_its_gates() -> None:
 def test_delivery_and_archive_are_blocked_apart() -> None:
     """An archive that cannot be written is not opened by a delivery, nor the other way round."""
     g, _ = gates()
-    g.feed_failed("a", Place.ARCHIVE, "no permission")
+    g.feed_failed("a", Place.ARCHIVE, "no permission", 1)
     assert not g.feed_succeeded("a", Place.DELIVERY)
     assert g.allowance("a") == 0
     assert g.feed_succeeded("a", Place.ARCHIVE)

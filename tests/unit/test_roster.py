@@ -102,7 +102,7 @@ async def test_a_change_starts_ends_and_exchanges_intakes() -> None:
 async def test_a_changed_feed_is_not_paused_any_more() -> None:
     """The change may be what mends it."""
     bench = Bench(A)
-    bench.gates.feed_failed("a", Place.DELIVERY, "no such datatable")
+    bench.gates.feed_failed("a", Place.DELIVERY, "no such datatable", 0)
     async with asyncio.TaskGroup() as group:
         bench.roster.start(group)
         await bench.roster.change([replace(A, datatable_id="t-2")])
