@@ -126,6 +126,12 @@ def test_an_api_that_cannot_now_sets_no_file_aside(status: int) -> None:
     assert all(isinstance(decision, Again) for decision in all_decisions(of_api(status)))
 
 
+def test_a_wrong_key_or_datatable_is_no_files_fault() -> None:
+    """Whatever was delivered before: the feed is paused, and its files stay."""
+    for status in (401, 403, 404):
+        assert all(isinstance(decision, Pause) for decision in all_decisions(of_api(status)))
+
+
 def test_a_server_that_says_when_to_come_again_is_believed() -> None:
     """`Retry-After` means that it will pass, also with a status that elsewhere is final (RFC 9110 on 413)."""
     for status in set(range(400, 600)) - {401, 501}:
