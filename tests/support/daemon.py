@@ -35,6 +35,8 @@ class Site:
     base_url: str
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ledger_directory: Path | None = None
+    """Where the ledger lies; None: in `root`."""
 
     def feed(self, name: str, **settings: Any) -> Path:
         """Add a feed and make its directory."""
@@ -71,7 +73,7 @@ class Site:
     @property
     def ledger(self) -> Path:
         """The ledger's file."""
-        return self.root / "ledger.db"
+        return (self.ledger_directory or self.root) / "ledger.db"
 
     def archived(self, feed: str) -> dict[str, bytes]:
         """The content of the feed's archive by name."""
@@ -148,6 +150,14 @@ class Daemon:
         """Wait until an event has been logged `count` times."""
         await self.until(lambda: len(self.named(name)) >= count, patience)
 
+    async def death(self, patience: float = PATIENCE) -> int:
+        """Wait until it has ended by itself, and return the exit code."""
+        try:
+            async with asyncio.timeout(patience):
+                return await self.process.wait()
+        except TimeoutError:
+            raise AssertionError(f"it did not end within {patience} s:\n{self.log[-4000:]}") from None
+
     async def end(self, number: int = signal.SIGTERM, patience: float = PATIENCE) -> int:
         """Send a signal and return the exit code."""
         if self.process.returncode is None:
@@ -175,14 +185,20 @@ def bound_by_permissions() -> Sequence[str]:
 
 @asynccontextmanager
 async def running_daemon(
-    config: Path, *arguments: str, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    config: Path,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    program: Sequence[str] = ("-m", "tablefeed"),
 ) -> AsyncIterator[Daemon]:
-    """Start the daemon, by the command `prefix` if there is one; at the end it is killed, should it still run."""
+    """Start the daemon; at the end it is killed, should it still run.
+
+    `prefix`: a command that starts it; `program`: what Python is to run.
+    """
     process = await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,
-        "-m",
-        "tablefeed",
+        *program,
         "run",
         "--config",
         str(config),
@@ -190,6 +206,7 @@ async def running_daemon(
         env=clean_environ(**(environ or {})),
         stderr=asyncio.subprocess.PIPE,
         limit=2**24,
+        start_new_session=True,  # Ctrl-C is for those who run the tests
     )
     daemon = Daemon(process)
     reading = asyncio.create_task(daemon.read())

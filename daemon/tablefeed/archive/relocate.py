@@ -111,9 +111,13 @@ class Move:
         return False
 
     def _require_closed(self) -> None:
-        """Make sure that nobody writes what was taken, else what is written would never be sent; then put it back."""
+        """Make sure that nobody writes what was taken, nor has since it was looked at: that would never be sent.
+
+        Else it is put back. Whoever opened it before it was taken is seen by the first question or by the second.
+        """
         try:
             written = self._disk.is_written(self._taken)
+            written = written or not self.job.version.describes(self._taken.lstat())
         except OSError:
             self._undo()
             raise
