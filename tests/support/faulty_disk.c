@@ -1,0 +1,42 @@
+/* Preloaded into a daemon: while the file $FAULTY_DISK_SWITCH exists, nothing below $FAULTY_DISK becomes durable. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fails(int fd)
+{
+    const char *below = getenv("FAULTY_DISK"), *on = getenv("FAULTY_DISK_SWITCH");
+    char link[64], path[PATH_MAX];
+    if (below == NULL || on == NULL || access(on, F_OK) != 0)
+        return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0)
+        return 0;
+    path[length] = '\0';
+    return strncmp(path, below, strlen(below)) == 0;
+}
+
+static int synced(const char *name, int fd)
+{
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+    if (!fails(fd))
+        return real(fd);
+    errno = EIO;
+    return -1;
+}
+
+int fsync(int fd)
+{
+    return synced("fsync", fd);
+}
+
+int fdatasync(int fd)
+{
+    return synced("fdatasync", fd);
+}
