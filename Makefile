@@ -5,7 +5,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format clean stale
+.PHONY: help setup demo test soak lint format clean stale
 
 # What another project has put into the environment does not count here. PIP_… stays: it says where packages come from.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTEST_ADDOPTS MYPYPATH
@@ -33,6 +33,9 @@ demo: .venv/.runtime ## Show the whole way of a file, until Ctrl-C (ARGS=--once:
 
 test: lint ## Check everything, then run all tests and report coverage (ARGS: for pytest)
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(ARGS)
+
+soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --seed 1': how long, and which)
+	@cd tests && ../$(BIN)/python -m faults.soak $(ARGS)
 
 lint: .venv/.dev ## Check style, types and the layers
 	@$(BIN)/ruff check

@@ -5,7 +5,7 @@ from typing import Any
 
 from support.daemon import Site
 
-MAX_SIZE = 6 * 2**20
+MAX_SIZE = 11 * 2**20
 TOO_LARGE = MAX_SIZE + 1
 
 FEEDS: dict[str, dict[str, Any]] = {
