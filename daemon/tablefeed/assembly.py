@@ -156,7 +156,7 @@ async def _still_there(feed: Feed, version: FileVersion) -> bool:
         try:
             return version.describes(os.lstat(path))
         except (FileNotFoundError, NotADirectoryError):
-            assert_present(feed.directory, version.device)
+            assert_present(feed.directory, version)
             return False
         except OSError as error:
             raise DiskTrouble(str(path), f"it cannot be looked at: {error.strerror}") from None

@@ -118,7 +118,7 @@ def _has_vanished(feed: Feed, version: FileVersion) -> bool:
     try:
         found = lstat(feed.directory / version.path)
         if found is None:
-            assert_present(feed.directory, version.device)
+            assert_present(feed.directory, version)
     except (OSError, DiskTrouble):
         return False
     return found is None or not version.describes(found)

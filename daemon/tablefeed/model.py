@@ -85,9 +85,11 @@ class FileVersion:
     inode: int
     size: int
     mtime_ns: int
+    root: int | None = field(default=None, compare=False)
+    """The inode of the feed's directory at that time: an empty one with another is not where the file was."""
 
     @classmethod
-    def of(cls, feed: str, path: str, stat: os.stat_result) -> "FileVersion":
+    def of(cls, feed: str, path: str, stat: os.stat_result, root: int | None = None) -> "FileVersion":
         """The version that `stat` describes."""
         return cls(
             feed=feed,
@@ -96,6 +98,7 @@ class FileVersion:
             inode=_signed64(stat.st_ino),
             size=stat.st_size,
             mtime_ns=_signed64(stat.st_mtime_ns),
+            root=None if root is None else _signed64(root),
         )
 
     def describes(self, stat: os.stat_result) -> bool:

@@ -6,13 +6,14 @@ from tablefeed.errors import DiskTrouble
 from tablefeed.model import FileVersion, printable
 
 
-def assert_present(directory: Path, device: int) -> None:
-    """Make sure that what is missing from a directory has been removed, and is not merely out of reach.
+def assert_present(directory: Path, missing: FileVersion) -> None:
+    """Make sure that what is missing from a feed's directory has been removed, and is not merely out of reach.
 
-    `device`: where the file was that is missing (`FileVersion.device`). Blocks. Raises DiskTrouble.
+    Blocks. Raises DiskTrouble.
     """
     try:
-        other = FileVersion.of("", "", directory.stat()).device != device
+        now = FileVersion.of("", "", directory.stat())
+        other = now.device != missing.device or (missing.root is not None and now.inode != missing.root)
         empty = next(directory.iterdir(), None) is None
     except OSError as error:
         raise DiskTrouble(
@@ -20,5 +21,5 @@ def assert_present(directory: Path, device: int) -> None:
         ) from None
     if other and empty:
         raise DiskTrouble(
-            printable(directory), "it is empty, and on another file system than the file was; is it mounted?"
+            printable(directory), "it is empty, and not the directory that the file was in; is it mounted?"
         )

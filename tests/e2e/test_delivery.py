@@ -227,21 +227,6 @@ async def test_a_file_of_2_gib_needs_little_memory(site: Site, sandbox: RunningS
     stored.unlink()
 
 
-async def test_100_000_queued_files_need_little_memory(site: Site, sandbox: RunningSandbox) -> None:
-    """Memory does not grow noticeably with the queue. The API refuses, so that all of them wait."""
-    orders = site.feed("orders", datatable_id="unknown-table", dataset_id="dataset-1")
-    for n in range(100_000):
-        os.close(os.open(orders / f"{n}.csv", os.O_WRONLY | os.O_CREAT, 0o600))
-        os.truncate(orders / f"{n}.csv", 1)
-    async with running_daemon(site.config, environ={"TABLEFEED_LOG__LEVEL": "info"}) as daemon:
-        await daemon.until(lambda: sum(e["count"] for e in daemon.named("files_queued")) >= 100_000, patience=200)
-        peak = daemon.peak_memory()
-        assert await daemon.end() == 0
-    print(f"peak memory with 100,000 queued files: {peak / 2**20:.0f} MiB")
-    assert peak < 200 * 2**20
-    assert len(site.dropped("orders")) == 100_000
-
-
 def test_the_environment_of_tests_holds_no_settings() -> None:
     """What the machine sets for another tablefeed does not reach the daemons of the tests."""
     os.environ["TABLEFEED_LOG__LEVEL"] = "error"

@@ -227,7 +227,6 @@ async def test_a_delivered_file_outlasts_a_mount_that_goes_away(tmp_path: Path) 
             await _delivered_file_outlasts(it, orders, share)
 
 
-@pytest.mark.xfail(strict=True, reason="mount point and share have one device; the ledger knows no root inode")
 async def test_a_delivered_file_outlasts_a_bind_mount_that_goes_away(tmp_path: Path) -> None:
     """The same holds where mount point and share are of one file system."""
     (tmp_path / "content").mkdir()

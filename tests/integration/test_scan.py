@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.intake import make_feed, public_directory, unprivileged
@@ -95,6 +95,7 @@ def test_what_was_moved_away_is_not_found_again(archive: str, left: list[str], e
     assert taken([*left, *entered, "failed/a.csv"], archive=archive) == entered
 
 
+@example("[?--]", "a")
 @given(st.text(alphabet="a.[]*?!-/\\^", max_size=12), st.text(alphabet="a.b/", min_size=1, max_size=8))
 def test_any_pattern_compiles(pattern: str, path: str) -> None:
     """Odd brackets are taken by their letters; nothing raises."""

@@ -260,7 +260,7 @@ class Move:
 
     def _missing(self) -> Moved:
         """The version is nowhere: no more is to be done, unless its directory is away."""
-        assert_present(self.job.directory, self.job.version.device)
+        assert_present(self.job.directory, self.job.version)
         self._settle_marker(self._source)
         return self._done()
 

@@ -12,7 +12,15 @@ from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
 
 CHUNK = 500
 """Values named in one IN (...)."""
-_VERSION = (files.c.feed, files.c.path, files.c.device, files.c.inode, files.c.size, files.c.mtime_ns)
+_VERSION = (
+    files.c.feed,
+    files.c.path,
+    files.c.device,
+    files.c.inode,
+    files.c.size,
+    files.c.mtime_ns,
+    files.c.root_inode,
+)
 
 
 def entry_of(row: sa.RowMapping, *, claimed: bool = False) -> Entry:
@@ -49,7 +57,7 @@ def entry_of(row: sa.RowMapping, *, claimed: bool = False) -> Entry:
 
 
 def _version(row: sa.RowMapping) -> FileVersion:
-    return FileVersion(row["feed"], row["path"], row["device"], row["inode"], row["size"], row["mtime_ns"])
+    return FileVersion(*(row[column.name] for column in _VERSION))
 
 
 def open_versions(conn: sa.Connection, versions: Sequence[FileVersion]) -> Iterator[tuple[int, State, FileVersion]]:

@@ -96,6 +96,7 @@ files = Table(
     ),
     Column("target", Text, comment="the datatable that it was delivered to, where the API has it"),
     Column("duplicate_of", BigInteger, comment="the row that delivered the same content before"),
+    Column("root_inode", BigInteger, comment="of the feed's directory when the file was seen"),
     Column("removed_at", BigInteger, comment="when the archived file was deleted, or found to be gone"),
     sqlite_autoincrement=True,
 )

@@ -95,6 +95,7 @@ def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
         "inode": version.inode,
         "size": version.size,
         "mtime_ns": version.mtime_ns,
+        "root_inode": version.root,
         "state": state.value,
         "queued_at": now,
         "due_at": now,

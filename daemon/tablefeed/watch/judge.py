@@ -6,6 +6,7 @@ Everything here blocks and runs in threads.
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tablefeed import mounts
@@ -51,9 +52,12 @@ class Judge:
         self._clock = clock
         self._pause = pause
         self._writer = writer_of
+        self._root: int | None = None
 
     def prepare(self) -> None:
         """Find out what the kernel can tell of writers in the feed's directory, as it is mounted now."""
+        with suppress(OSError):
+            self._root = self._feed.directory.stat().st_ino
         mount = mounts.holding(self._feed.directory)
         self._writer = writer_unknown if mount is not None and mount.is_network else writer_of
 
@@ -84,7 +88,7 @@ class Judge:
 
     def _judge(self, path: str, found: os.stat_result, history: History | None) -> Verdict:
         root, rules = self._feed.directory, self._rules
-        version = FileVersion.of(self._feed.name, path, found)
+        version = FileVersion.of(self._feed.name, path, found, self._root)
         now = self._clock()
         try:
             seen = observe.glance(root, self._feed.name, path, found, self._suffix, now)

@@ -140,7 +140,7 @@ def _translate(pattern: str) -> str:
 
 def _character_set(inside: str) -> str:
     negated = inside.startswith("!")
-    body = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[negated:])
+    body = re.sub(r"([\\\[\]^&~|]|(?<=-)-)", r"\\\1", inside[negated:])
     expression = f"[{'^/' if negated else ''}{body}]"
     try:
         re.compile(expression)

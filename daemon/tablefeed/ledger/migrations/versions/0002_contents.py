@@ -16,6 +16,9 @@ def upgrade() -> None:
         "files", sa.Column("duplicate_of", sa.BigInteger, comment="the row that delivered the same content before")
     )
     op.add_column(
+        "files", sa.Column("root_inode", sa.BigInteger, comment="of the feed's directory when the file was seen")
+    )
+    op.add_column(
         "files",
         sa.Column("removed_at", sa.BigInteger, comment="when the archived file was deleted, or found to be gone"),
     )
