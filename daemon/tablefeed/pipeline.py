@@ -17,6 +17,7 @@ from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
 from tablefeed.presign import Presigner
 from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
 from tablefeed.slots import Draining, FairSlots
+from tablefeed.tries import Tries
 from tablefeed.upload import Progress, Uploader
 
 log = structlog.get_logger("pipeline")
@@ -71,9 +72,7 @@ class Pipeline:
         self._ports = ports
         self._wall = wall
         self._random = random
-        self._delivered_at: dict[str, int] = {}
-        self._untouched: set[int] = set()
-        """Entries whose grant no request can have reached the store with."""
+        self._tries = Tries()
         self.in_flight: dict[int, tuple[Entry, Progress]] = {}
         """Uploads that run now, by the id of their entry."""
         self.rejected: deque[tuple[str, str, str]] = deque(maxlen=1_000)
@@ -126,7 +125,7 @@ class Pipeline:
                     entry = await self._granted(feed, entry)
                     return await self._put(feed, entry)
             except GrantExpired as error:
-                if not isinstance(self._decide(feed, entry, error, tries), Regrant):
+                if not isinstance(self._decide(entry, error, tries), Regrant):
                     raise
                 log.info("grant_refreshed", feed=feed.name, path=entry.version.path, reason=str(error))
                 entry = replace(entry, grant=None)
@@ -134,7 +133,7 @@ class Pipeline:
     async def _granted(self, feed: Feed, entry: Entry) -> Entry:
         granted = await self._presigner.with_grant(feed, entry)
         if granted.grant is not entry.grant:
-            self._untouched.add(entry.id)
+            self._tries.granted(entry)
             self._note_reachable(feed.api.origin)
         return granted
 
@@ -144,13 +143,12 @@ class Pipeline:
         progress = Progress(entry.version.size)
         self.in_flight[entry.id] = (entry, progress)
         log.debug("upload_started", feed=feed.name, path=entry.version.path, bytes=entry.version.size)
-        was_untouched = entry.id in self._untouched
-        self._untouched.discard(entry.id)
+        is_first = self._tries.sending(entry)
         try:
             return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress)
         except Transient as error:
-            if was_untouched and not error.ambiguous:
-                self._untouched.add(entry.id)
+            if is_first and not error.ambiguous:
+                self._tries.granted(entry)
             raise
         finally:
             del self.in_flight[entry.id]
@@ -170,7 +168,7 @@ class Pipeline:
             self._ports.look(feed.name, entry.version.path)
 
     def _note_delivery(self, feed: Feed, entry: Entry, receipt: Receipt) -> None:
-        self._delivered_at[feed.name] = receipt.finished_at
+        self._tries.delivered(entry, receipt.finished_at)
         self.delivered += 1
         self.progressed_at = self._steady()
         log.info(
@@ -194,27 +192,29 @@ class Pipeline:
             log.info("host_reachable_again", origin=origin)
 
     def _decide(
-        self, feed: Feed, entry: Entry, error: DeliveryError, grants: int
+        self, entry: Entry, error: DeliveryError, grants: int
     ) -> Again | Regrant | LookAgain | SetAside | Pause:
-        since = self._delivered_at.get(feed.name, 0)
         return decide(
             error,
             path=entry.version.path,
             attempts=entry.attempts,
+            refusals=self._tries.refusals(entry),
             grants=grants,
-            feed_works=entry.failed_at is not None and since > entry.failed_at,
+            feed_works=self._tries.feed_works(entry),
             random=self._random,
-            untouched=entry.id in self._untouched,
+            untouched=self._tries.is_untouched(entry),
         )
 
     async def _fail(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
-        decision = self._decide(feed, entry, error, grants=3)
+        decision = self._decide(entry, error, grants=3)
         match decision:
             case Again():
                 self._note_host(feed, entry, error)
                 self._warn("file_delayed", entry, error, wait=decision.delay)
                 await self._put_back(entry, error, decision.delay, keep_grant=decision.keep_grant)
             case Pause():
+                if decision.error.maybe_file:
+                    self._tries.refused(entry)
                 place = Place.ARCHIVE if entry.state is State.UPLOADED else Place.DELIVERY
                 self._note_pause(feed, entry, place, decision.error)
                 # The grant itself may be what is wrong, and a refused one has made no object.
@@ -222,6 +222,7 @@ class Pipeline:
             case LookAgain():
                 await self._look_again(feed, entry, error)
             case SetAside():
+                self._tries.closed(entry)
                 await self._ledger.rejected(entry.id, decision.error)
                 await self._set_aside(feed, entry.id, entry.version, decision.error)
             case Regrant():
@@ -283,6 +284,7 @@ class Pipeline:
             delay = min(LONGEST_LOOK, feed.settle + 2.0 ** min(entry.attempts, 10))
             await self._put_back(entry, error, delay, keep_grant=True)
             return
+        self._tries.closed(entry)
         await self._ledger.gone(entry.id)
         self._ports.look(feed.name, entry.version.path)
 

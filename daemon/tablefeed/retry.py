@@ -78,17 +78,19 @@ def decide(
     grants: int,
     feed_works: bool,
     random: Callable[[], float],
+    refusals: int = 0,
     untouched: bool = False,
 ) -> Decision:
     """What to do with the file at `path` after `error`.
 
-    `attempts`: failures of this file before this one; `grants`: grants used in this try; `feed_works`: another file of
-    the feed has been delivered since this one failed last; `untouched`: no earlier request with its grant can have
-    reached the store, so that no object would be made twice by another grant.
+    `attempts`: failures of this file before this one, `refusals`: those of them that may be its own fault; `grants`:
+    grants used in this try; `feed_works`: another file of the feed has been delivered since this one failed last;
+    `untouched`: no earlier request with its grant can have reached the store, so that no object would be made twice by
+    another grant.
     """
     match error:
         case SignatureRefused() if grants >= 2:
-            return _blamed(_disagreement(error), path, attempts, random, feed_works=feed_works)
+            return _blamed(_disagreement(error), path, attempts, refusals, random, feed_works=feed_works)
         case GrantExpired() if grants < MOST_GRANTS:
             return Regrant()
         case GrantExpired():
@@ -98,7 +100,7 @@ def decide(
         case FileRefused():
             return SetAside(error)
         case FeedBlocked():
-            return _blamed(error, path, attempts, random, feed_works=feed_works)
+            return _blamed(error, path, attempts, refusals, random, feed_works=feed_works)
         case Transient():
             # What never reached its store made no object there, and the API may name another store by now.
             keep = error.ambiguous or not untouched
@@ -115,8 +117,10 @@ def _disagreement(error: SignatureRefused) -> FeedBlocked:
     )
 
 
-def _blamed(error: FeedBlocked, path: str, attempts: int, random: Callable[[], float], *, feed_works: bool) -> Decision:
-    if error.maybe_file and feed_works and attempts + 1 >= MOST_REFUSALS:
+def _blamed(
+    error: FeedBlocked, path: str, attempts: int, refusals: int, random: Callable[[], float], *, feed_works: bool
+) -> Decision:
+    if error.maybe_file and feed_works and refusals + 1 >= MOST_REFUSALS:
         reason = f"{error.reason}, while other files of the feed are delivered"
         return SetAside(FileRefused(path, reason, error.remedy))
     return Pause(error, backoff(attempts + 1, random))

@@ -102,7 +102,6 @@ async def test_a_delivery_that_cannot_be_recorded_is_not_moved(trouble: Trouble)
     assert trouble.audit() == "the books are clean"
 
 
-@pytest.mark.xfail(strict=True, reason="a read that succeeds counts as a ledger that can be written again")
 async def test_a_broken_ledger_is_told_once(trouble: Trouble) -> None:
     """Files go on coming while it can be read and not written: one line says so, and one that it can be again."""
     trouble.site.sections["http"] = {"listen": "127.0.0.1:0"}
@@ -157,13 +156,8 @@ async def test_sigterm_ends_a_daemon_whose_ledger_is_broken(trouble: Trouble) ->
     assert trouble.audit() == "the books are clean"
 
 
-async def test_a_first_start_on_a_broken_disk_says_why_it_cannot_be(
-    trouble: Trouble, request: pytest.FixtureRequest
-) -> None:
+async def test_a_first_start_on_a_broken_disk_says_why_it_cannot_be(trouble: Trouble) -> None:
     """One line with the ledger's name and the remedy, and the exit code for it; later it starts."""
-    if isinstance(trouble.disk, Small):
-        reason = "the lock's file cannot take the process number, and that error is not caught"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     trouble.site.sections["log"] = {"level": "warning"}
     trouble.disk.fail()
     async with trouble.sandbox():
@@ -178,7 +172,6 @@ async def test_a_first_start_on_a_broken_disk_says_why_it_cannot_be(
     assert trouble.audit() == "the books are clean"
 
 
-@pytest.mark.xfail(strict=True, reason="the transaction that the checkpoint began is not rolled back when it fails")
 def test_a_journal_that_cannot_be_emptied_leaves_the_ledger_usable(tmp_path: Path) -> None:
     """After a checkpoint that failed the next transition begins like any other."""
     with closing(engine.connect(f"sqlite:///{tmp_path / 'ledger.db'}")) as connection:

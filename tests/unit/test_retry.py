@@ -48,8 +48,18 @@ SAMPLES: dict[type[DeliveryError], DeliveryError] = {
 }
 
 
-def decision(error: DeliveryError, *, attempts: int = 0, grants: int = 1, feed_works: bool = False) -> Decision:
-    return decide(error, path="a.csv", attempts=attempts, grants=grants, feed_works=feed_works, random=lambda: 0.5)
+def decision(
+    error: DeliveryError, *, attempts: int = 0, refusals: int = 0, grants: int = 1, feed_works: bool = False
+) -> Decision:
+    return decide(
+        error,
+        path="a.csv",
+        attempts=attempts,
+        refusals=refusals,
+        grants=grants,
+        feed_works=feed_works,
+        random=lambda: 0.5,
+    )
 
 
 def test_every_error_has_a_policy() -> None:
@@ -108,10 +118,16 @@ def test_a_second_signature_refusal_pauses_the_feed_and_names_the_headers() -> N
 def test_a_file_is_blamed_only_when_its_feed_works_and_it_was_refused_thrice() -> None:
     """What may be one file's fault pauses the feed until the others prove that it is the file."""
     doubtful = FeedBlocked("400", "Check", maybe_file=True)
-    assert isinstance(decision(doubtful, attempts=2, feed_works=False), Pause)
-    assert isinstance(decision(doubtful, attempts=1, feed_works=True), Pause)
-    assert isinstance(decision(doubtful, attempts=2, feed_works=True), SetAside)
-    assert isinstance(decision(SAMPLES[FeedBlocked], attempts=99, feed_works=True), Pause)
+    assert isinstance(decision(doubtful, refusals=2, feed_works=False), Pause)
+    assert isinstance(decision(doubtful, refusals=1, feed_works=True), Pause)
+    assert isinstance(decision(doubtful, refusals=2, feed_works=True), SetAside)
+    assert isinstance(decision(SAMPLES[FeedBlocked], refusals=99, feed_works=True), Pause)
+
+
+def test_an_outage_is_no_refusal() -> None:
+    """However often a file failed for other reasons, its first refusal does not set it aside."""
+    doubtful = FeedBlocked("400", "Check", maybe_file=True)
+    assert isinstance(decision(doubtful, attempts=99, refusals=0, feed_works=True), Pause)
 
 
 @given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 10**9))

@@ -45,8 +45,9 @@ class Lock:
                 f"the ledger {path.with_suffix('')} is in use by another tablefeed (process {holder})",
                 "Stop that one first, or give this one its own [ledger] url",
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # it only tells who holds the lock, and the disk may be full
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let the next daemon in."""
@@ -112,8 +113,10 @@ def connect(url: str) -> sa.Connection:
 def empty_journal(connection: sa.Connection) -> None:
     """Write SQLite's journal into the database and cut it off, as far as readers allow it now."""
     if connection.engine.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
-        connection.rollback()
+        try:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+        finally:
+            connection.rollback()
 
 
 def assert_usable(url: str) -> None:

@@ -121,7 +121,8 @@ class Ledger:
                 await self._sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
             else:
-                if self._in_trouble:
+                # Only what had failed proves it: what reads, or changes nothing, succeeds on a full disk too.
+                if self._in_trouble and wait > _FIRST_WAIT:
                     self._in_trouble = False
                     log.info("ledger_writable_again")
                 return result
