@@ -196,7 +196,7 @@ def test_a_grant_that_may_have_made_an_object_is_kept(error: Transient, attempts
 
 @given(st.integers(0, 10**6))
 def test_a_grant_that_reached_nobody_is_given_up(attempts: int) -> None:
-    """So a URL for a host that does not exist is replaced; no object was made with it that another could double."""
+    """So a URL for a host that does not exist is replaced by what the API gives next."""
     silent = Unreachable(ORIGIN, "its name is not known (DNS)")
     silent.ambiguous = False
     assert not keeps(silent, attempts, untouched=True)
