@@ -101,12 +101,12 @@ async def test_an_outage_that_begins_in_mid_work_costs_no_file_and_no_second_obj
 
 
 def slowly(status: int) -> Act:
-    """Refuse after a while, so that requests that overlap are seen to."""
+    """Refuse after a while, so that requests that overlap are seen to; nobody is back before all were refused."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.body()
         await asyncio.sleep(0.2)
-        await exchange.answer(status)
+        await exchange.answer(status, Retry_After="1")
 
     return act
 
