@@ -1,5 +1,25 @@
-"""What holds for all tests."""
+"""What holds for all tests, and what most tests of the whole daemon begin with."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import KEY, Site
 from tablefeed.lease import ignore_lease_breaks
+from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
 ignore_lease_breaks()
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
+    """ProcessMind as it is, with every parameter demanded."""
+    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
+    """A configuration for it."""
+    return Site(tmp_path, sandbox.base_url)

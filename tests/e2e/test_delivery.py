@@ -3,7 +3,6 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,17 +20,6 @@ with open(sys.argv[1], "wb") as file:
         file.flush()
         time.sleep(2)
 """
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
-    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
-    return Site(tmp_path, sandbox.base_url)
 
 
 async def archived(daemon: Daemon, count: int, patience: float = 60.0) -> None:

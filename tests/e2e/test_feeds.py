@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,9 @@ from aiohttp import web
 from support.daemon import KEY, Daemon, Site, contents, running_daemon
 from support.ledgers import states
 from support.stores import Server, serving
-from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
+from tablefeed.sandbox.server import RunningSandbox
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
-    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
-    return Site(tmp_path, sandbox.base_url)
 
 
 def drop_in_order(directory: Path, *names: str) -> None:

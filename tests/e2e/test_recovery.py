@@ -3,27 +3,15 @@
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.daemon import KEY, Site, command, running_daemon
-from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
+from support.daemon import Site, command, running_daemon
+from tablefeed.sandbox.server import RunningSandbox
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
-    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
-    return Site(tmp_path, sandbox.base_url)
 
 
 async def history(site: Site, *arguments: str) -> list[dict[str, Any]]:

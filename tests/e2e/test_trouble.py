@@ -6,7 +6,6 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -22,20 +21,9 @@ from support.daemon import (
     contents,
     running_daemon,
 )
-from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
+from tablefeed.sandbox.server import RunningSandbox
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
-    async with running(SandboxSettings(tmp_path / "processmind", KEY)) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
-    return Site(tmp_path, sandbox.base_url)
 
 
 def assert_clear(text: str, *words: str) -> None:

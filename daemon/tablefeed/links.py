@@ -1,0 +1,139 @@
+"""What ties the rooms of the daemon together, without their knowing each other."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from tablefeed.archive import Archiver
+from tablefeed.dispatch import Dispatcher, Front
+from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.intake import Intake
+from tablefeed.ledger import Ledger
+from tablefeed.model import Feed, FileVersion
+from tablefeed.pipeline import Pipeline
+from tablefeed.presence import assert_present
+
+log = structlog.get_logger("service")
+
+
+class Inbox:
+    """What the intakes need of the ledger."""
+
+    def __init__(self, ledger: Ledger, pipeline: Pipeline) -> None:
+        """What is refused goes through the pipeline, all else to the ledger."""
+        self.unknown = ledger.unknown
+        self._ledger = ledger
+        self._pipeline = pipeline
+
+    async def enqueue(self, versions: Sequence[FileVersion]) -> None:
+        """Queue settled versions, and say so."""
+        count = await self._ledger.enqueue(versions)
+        if count:
+            names = {"path": versions[0].path} if len(versions) == 1 else {}
+            log.info("files_queued", feed=versions[0].feed, count=count, **names)
+
+    async def refuse(self, version: FileVersion, error: FileRefused) -> None:
+        """Record a version that can never be delivered, and set its file aside."""
+        await self._pipeline.refuse(version, error)
+
+
+class Links:
+    """Ties the rooms that tell each other something; each end is filled in when it is built."""
+
+    def __init__(self) -> None:
+        """Nothing is tied yet."""
+        self.intakes: dict[str, Intake] = {}
+        self.dispatcher: Dispatcher | None = None
+        self.troubles: dict[str, str] = {}
+        self.changed = asyncio.Event()
+        self._held: dict[str, str] = {}
+
+    def front(self, feed: str) -> Front | None:
+        """What stands before a strict feed's queue; None while that is not known."""
+        return self.intakes[feed].front() if feed in self.intakes else None
+
+    def held(self, feed: str, front: Front) -> None:
+        """Say once for what a strict feed waits."""
+        path = front.ahead.path if front.ahead else ""
+        if self._held.get(feed) != path:
+            self._held[feed] = path
+            log.info("feed_held", feed=feed, path=path, reason=front.reason, effect="those behind it wait for it")
+
+    def forget(self, feed: str) -> None:
+        """A feed is not served any more, or not as before."""
+        self.troubles.pop(feed, None)
+        self._held.pop(feed, None)
+
+    def look(self, feed: str, path: str) -> None:
+        """A path may hold something new."""
+        if feed in self.intakes:
+            self.intakes[feed].hint(path)
+
+    def due(self, moment: int) -> None:
+        """A row becomes due at this time, in Unix milliseconds."""
+        if self.dispatcher:
+            self.dispatcher.due_at(moment)
+
+    def queued(self, feed: str) -> None:
+        """Files of a feed may have become due."""
+        if self.dispatcher:
+            self.dispatcher.wake(feed)
+
+    def trouble(self, feed: str) -> Callable[[FeedBlocked | DiskTrouble], None]:
+        """What to call when a feed's directory cannot be read."""
+
+        def report(error: FeedBlocked | DiskTrouble) -> None:
+            self.troubles[feed] = str(error)
+            self.changed.set()
+            log.error("directory_unusable", feed=feed, reason=str(error), effect="its files wait")
+
+        return report
+
+    def recovered(self, feed: str) -> Callable[[], None]:
+        """What to call when it can be read again."""
+
+        def report() -> None:
+            if self.troubles.pop(feed, None):
+                log.info("directory_usable_again", feed=feed)
+
+        return report
+
+
+async def still_there(feed: Feed, version: FileVersion) -> bool:
+    """Whether the path holds this version, still. Raises DiskTrouble where that cannot be told."""
+
+    def look() -> bool:
+        path = feed.directory / version.path
+        try:
+            return version.describes(os.lstat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            assert_present(feed.directory, version)
+            return False
+        except OSError as error:
+            raise DiskTrouble(str(path), f"it cannot be looked at: {error.strerror}") from None
+
+    return await asyncio.to_thread(look)
+
+
+class Archivers:
+    """One archiver a feed, made when its first file is to be moved."""
+
+    def __init__(self) -> None:
+        """None is made yet."""
+        self._made: dict[str, tuple[Archiver, ThreadPoolExecutor]] = {}
+
+    def __call__(self, feed: str) -> Archiver:
+        """The feed's own, with a thread of its own: a share that hangs holds up this feed alone."""
+        if feed not in self._made:
+            executor = ThreadPoolExecutor(1, thread_name_prefix=f"move-{feed}")
+            self._made[feed] = (Archiver(executor), executor)
+        return self._made[feed][0]
+
+    async def close(self) -> None:
+        """End all moves."""
+        for archiver, executor in self._made.values():
+            await archiver.close()
+            executor.shutdown(wait=False)
