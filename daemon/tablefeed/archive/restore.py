@@ -18,7 +18,10 @@ def restore(feed: Feed, entry_id: int, version: FileVersion, destination: Path |
     if destination is None:
         found = lstat(dropped)
         if found is None or not version.describes(found):
-            raise NotRestored(f"{printable(dropped)} is not there any more")
+            raise NotRestored(
+                f"{printable(dropped)} is not there any more; if the daemon was killed while it set the file aside, "
+                "its next start ends that, and then it can be tried again"
+            )
         return
     found = lstat(destination)
     if found is None or not resembles(found, version.size, version.mtime_ns):
