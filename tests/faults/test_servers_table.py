@@ -76,11 +76,13 @@ def of_api(status: int, *, asked: float | None = None) -> DeliveryError:
 
 def all_decisions(error: DeliveryError) -> Iterator[object]:
     """Whatever may have been before."""
-    for attempts, grants, works, untouched in product((0, 1, 2, 3, 7, 99), (0, 1, 2, 3), (False, True), (False, True)):
+    truths = (False, True)
+    for attempts, refusals, grants, works, untouched in product((0, 3, 99), (0, 2, 99), (0, 1, 2, 3), truths, truths):
         yield decide(
             error,
             path="a.csv",
             attempts=attempts,
+            refusals=refusals,
             grants=grants,
             feed_works=works,
             random=lambda: 0.5,

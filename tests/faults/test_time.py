@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.daemon import Daemon, Site, running_daemon
-from support.ledgers import Clock
+from support.ledgers import Clock, version
 from support.rogue import Act, Exchange, Rogue, listening_rogue, saying, take
 from support.sandbox import until
 from tablefeed.answers import retry_after
 from tablefeed.clock import ServerClocks
 from tablefeed.gates import HOST_THRESHOLD, Gates
-from tablefeed.model import Grant
+from tablefeed.model import Entry, Grant, State
 from tablefeed.presign import is_fresh
 from tablefeed.retry import LONGEST_ASKED
+from tablefeed.tries import Tries
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -138,6 +139,16 @@ def test_after_an_hour_of_sleep_a_failing_host_is_probed_at_once() -> None:
     assert gates.allowance("orders") == 0
     ticks.now += 3600
     assert gates.allowance("orders") == 1
+
+
+@pytest.mark.xfail(strict=True, reason="Tries compares moments of the wall clock, which may have been set back between")
+def test_a_clock_that_is_set_back_blames_no_file_for_its_feeds_trouble() -> None:
+    """What was delivered before the file failed is no sign that its feed works, whatever the clock said then."""
+    tries = Tries()
+    other = Entry(1, version("other.csv"), State.UPLOADING, queued_at=0)
+    tries.delivered(other, 1_700_003_600_000)
+    failed_an_hour_earlier = Entry(2, version(), State.UPLOADING, queued_at=0, attempts=1, failed_at=1_700_000_000_500)
+    assert not tries.feed_works(failed_an_hour_earlier)
 
 
 @pytest.mark.parametrize("skew", [-600, 600])
