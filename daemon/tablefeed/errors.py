@@ -112,7 +112,10 @@ class DiskTrouble(Transient):
 
 
 class GrantExpired(DeliveryError):
-    """The presigned URL is no longer valid."""
+    """The presigned URL is no longer valid. Where another does not help, the server as a whole may be failing."""
+
+    is_outage = True
+    retry_after: float | None = None
 
     def __init__(self, origin: str, code: str) -> None:
         self.origin = origin

@@ -168,7 +168,7 @@ class Pipeline:
             self._ports.look(feed.name, entry.version.path)
 
     def _note_delivery(self, feed: Feed, entry: Entry, receipt: Receipt) -> None:
-        self._tries.delivered(entry, receipt.finished_at)
+        self._tries.delivered(entry)
         self.delivered += 1
         self.progressed_at = self._steady()
         log.info(
@@ -231,6 +231,7 @@ class Pipeline:
                 assert_never(decision)
 
     async def _put_back(self, entry: Entry, error: DeliveryError, delay: float, *, keep_grant: bool) -> None:
+        self._tries.failed(entry)
         due_at = self._in(delay)
         await self._ledger.failed(Failure(entry.id, error, due_at, counts=True, keep_grant=keep_grant))
         self._ports.due(due_at)
@@ -239,7 +240,7 @@ class Pipeline:
         return round((self._wall() + seconds) * 1000)
 
     def _note_host(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
-        if isinstance(error, Transient) and error.origin is not None and error.is_outage:
+        if isinstance(error, Transient | GrantExpired) and error.origin is not None and error.is_outage:
             self._gates.relate(feed.name, error.origin)
             if self._gates.host_failed(error.origin, str(error), error.retry_after, entry.id):
                 log.error(

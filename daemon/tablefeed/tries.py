@@ -6,11 +6,12 @@ from tablefeed.model import Entry
 
 
 class Tries:
-    """Of feeds, when they delivered last; of open entries, what has been tried."""
+    """Of feeds, how often they delivered; of open entries, what has been tried."""
 
     def __init__(self) -> None:
         """Nothing was tried."""
-        self._delivered_at: dict[str, int] = {}
+        self._deliveries: Counter[str] = Counter()
+        self._deliveries_before: dict[int, int] = {}
         self._refusals: Counter[int] = Counter()
         self._untouched: set[int] = set()
 
@@ -28,14 +29,19 @@ class Tries:
         """It was refused by what may be its own fault."""
         self._refusals[entry.id] += 1
 
-    def delivered(self, entry: Entry, at: int) -> None:
-        """It was delivered, at Unix milliseconds."""
-        self._delivered_at[entry.version.feed] = at
+    def failed(self, entry: Entry) -> None:
+        """It is to be tried again."""
+        self._deliveries_before[entry.id] = self._deliveries[entry.version.feed]
+
+    def delivered(self, entry: Entry) -> None:
+        """It was delivered."""
+        self._deliveries[entry.version.feed] += 1
         self.closed(entry)
 
     def closed(self, entry: Entry) -> None:
         """It is not tried any more."""
         self._refusals.pop(entry.id, None)
+        self._deliveries_before.pop(entry.id, None)
         self._untouched.discard(entry.id)
 
     def refusals(self, entry: Entry) -> int:
@@ -47,5 +53,6 @@ class Tries:
         return entry.id in self._untouched
 
     def feed_works(self, entry: Entry) -> bool:
-        """Whether another file of its feed has been delivered since it failed last."""
-        return entry.failed_at is not None and self._delivered_at.get(entry.version.feed, 0) > entry.failed_at
+        """Whether another file of its feed has been delivered since it failed last: counted, as clocks may be set."""
+        so_far = self._deliveries[entry.version.feed]
+        return so_far > self._deliveries_before.get(entry.id, so_far)

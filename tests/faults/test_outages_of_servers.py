@@ -146,7 +146,6 @@ async def test_a_failing_server_gets_one_probe_at_a_time_from_all_feeds_together
         assert len(server.of(method)) < 3 + 3 * EACH + 12
 
 
-@pytest.mark.xfail(strict=True, reason="GrantExpired closes no gate, so that every waiting file tries its three grants")
 async def test_a_store_that_calls_every_grant_expired_is_probed_like_one_that_fails(tmp_path: Path) -> None:
     """Another grant does not help, so that its files wait as in any outage: few of them try."""
     async with listening_rogue(Rogue(store=saying(403, error("AccessDenied", "Request has expired")))) as server:
