@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -92,7 +93,8 @@ class Lives:
             self._counts["SIGSTOP, later SIGCONT"] += 1
             daemon.process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(self._random.uniform(0.5, 3.0))
-            daemon.process.send_signal(signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it may have died before it was stopped
+                daemon.process.send_signal(signal.SIGCONT)
             if await _ends_within(daemon, self._random.uniform(0.0, 1.0)):
                 return ()
         if self._random.random() < 0.25 and daemon.named("ready"):
