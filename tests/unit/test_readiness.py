@@ -303,6 +303,17 @@ def test_a_clock_that_is_set_ahead_settles_no_half_file(rules: Rules) -> None:
     assert isinstance(decide(later, advance(history, later), rules, later.taken_at), Settled)
 
 
+def test_a_clock_that_is_set_ahead_settles_no_file_of_a_server_whose_clock_is_farther_ahead() -> None:
+    """Its times lie in the future and say nothing; what counts is how long it has been watched since the step."""
+    first = seen(ctime=NOW + 90_000, mtime=NOW + 90_000, writer=Writer.UNKNOWN)
+    set_at = NOW + 3601
+    later = replace(first, taken_at=set_at, clock_set_at=set_at)
+    history = advance(advance(None, first), later)
+    assert isinstance(decide(later, history, RULES, set_at), Wait)
+    at_last = set_at + RULES.settle + 0.1
+    assert isinstance(decide(replace(later, taken_at=at_last), history, RULES, at_last), Settled)
+
+
 def test_a_clock_that_is_set_ahead_refuses_no_placeholder() -> None:
     """A day has passed by the clock alone; the export may still fill the file."""
     empty = seen(size=0, ctime=NOW - 10, mtime=NOW - 10)
