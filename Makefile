@@ -32,7 +32,7 @@ demo: .venv/.runtime ## Show the whole way of a file, until Ctrl-C (ARGS=--once:
 	@$(BIN)/python -m tablefeed demo $(ARGS)
 
 test: lint ## Check everything, then run all tests and report coverage (ARGS: for pytest)
-	@$(BIN)/python -m pytest -n 3 --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --seed 1': how long, and which)
 	@cd tests && ../$(BIN)/python -m faults.soak $(ARGS)
