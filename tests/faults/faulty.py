@@ -99,6 +99,8 @@ class Front:
         self._serve = serve
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[object] | None] = set()
+        """Kept because nobody else does, and a task that nobody keeps may vanish while it waits."""
         self.port = 0
 
     async def open(self) -> None:
@@ -126,6 +128,7 @@ class Front:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self._tasks.add(task := asyncio.current_task())
         try:
             while await self._serve(_Exchange(reader, writer, await reader.readuntil(b"\r\n\r\n"))):
                 pass
@@ -133,6 +136,7 @@ class Front:
             pass
         finally:
             self._writers.discard(writer)
+            self._tasks.discard(task)
             writer.close()
 
 
