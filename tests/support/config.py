@@ -41,6 +41,12 @@ class Site:
         self.path.write_text("\n".join(lines))
         return self.path
 
+    def root_file(self, name: str, text: str) -> Path:
+        """Another file beside it."""
+        path = self.path.with_name(name)
+        path.write_text(text)
+        return path
+
     def load(self, environ: dict[str, str] | None = None, **sections: Any) -> Settings:
         """The settings of such a file and this environment."""
         return self.load_as_is(self.write(**sections), environ)

@@ -182,7 +182,7 @@ def test_without_any_configuration_the_places_are_told() -> None:
     """The error names all places that were looked at, and what to do; wrong variables are told with it."""
     found = problems({"TABLEFEED_FEED": "x"})
     assert "TABLEFEED_FEED" in found
-    for text in ("--config", "$TABLEFEED_CONFIG", str(NOWHERE), "tablefeed.config.sample", "tablefeed check"):
+    for text in ("--config", "$TABLEFEED_CONFIG", str(NOWHERE), "tablefeed config sample", "tablefeed check"):
         assert text in found[""]
 
 

@@ -2,7 +2,7 @@
 
 from tablefeed.config.changes import needs_restart
 from tablefeed.config.keys import KeyFile, KeySource, KeyVariable, key_source
-from tablefeed.config.load import DEFAULT_PATH, load, to_feeds
+from tablefeed.config.load import DEFAULT_PATH, Loaded, load, load_with_origins, to_feeds
 from tablefeed.config.model import FeedSettings, Settings
 
 __all__ = [
@@ -11,9 +11,11 @@ __all__ = [
     "KeyFile",
     "KeySource",
     "KeyVariable",
+    "Loaded",
     "Settings",
     "key_source",
     "load",
+    "load_with_origins",
     "needs_restart",
     "to_feeds",
 ]

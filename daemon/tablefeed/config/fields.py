@@ -5,18 +5,44 @@ No message repeats a value that could be a secret set under the wrong key, or co
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from tablefeed.units import format_size, parse_duration, parse_size
+from tablefeed.units import format_duration, format_size, parse_duration, parse_size
 
 LARGEST_PUT = 5 * 2**30
 """Bytes: what object stores take in one PUT."""
 STRFTIME_CODES = "aAbBdeFGHIjmMpSuUVwWyYzZ%"
 """The strftime codes that give no "/"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a value is written in a file, when that is not how it is held."""
+
+    write: Callable[[Any], str]
+    pattern: str
+    """For editors: a regular expression, in the dialect of JSON Schema."""
+
+    def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What JSON Schema says of it."""
+        return {"type": "string", "pattern": self.pattern}
+
+
+def _exact_size(value: int) -> str:
+    text = format_size(value)
+    return text if parse_size(text) == value else f"{value}B"
+
+
+_NUMBER = r"[0-9]+(\.[0-9]+)?"
+DURATION = Form(format_duration, f"^(?=.)({_NUMBER}d)?({_NUMBER}h)?({_NUMBER}m)?({_NUMBER}s)?({_NUMBER}ms)?$")
+SIZE = Form(_exact_size, f"^{_NUMBER}(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$")
 
 
 def option(default: Any, about: str, *, example: Any = None, **limits: Any) -> Any:
@@ -176,10 +202,10 @@ def _ledger_url(value: str) -> str:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_duration)]
-PositiveDuration = Annotated[float, AfterValidator(_at_least(0.001, "1ms")), BeforeValidator(_duration)]
-LongDuration = Annotated[float, AfterValidator(_at_least(1, "1s")), BeforeValidator(_duration)]
-PutSize = Annotated[int, AfterValidator(_put_size), BeforeValidator(_size)]
+Duration = Annotated[float, BeforeValidator(_duration), DURATION]
+PositiveDuration = Annotated[float, AfterValidator(_at_least(0.001, "1ms")), BeforeValidator(_duration), DURATION]
+LongDuration = Annotated[float, AfterValidator(_at_least(1, "1s")), BeforeValidator(_duration), DURATION]
+PutSize = Annotated[int, AfterValidator(_put_size), BeforeValidator(_size), SIZE]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 FeedName = Annotated[str, AfterValidator(_feed_name)]
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path)]

@@ -1,15 +1,15 @@
 """Reading the configuration: where it lies, what it says, and everything that is wrong with it, at once."""
 
 import os
-import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE, EnvironmentSource
+from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE, EnvironmentSource, Place
 from tablefeed.config.keys import key_source
 from tablefeed.config.model import ApiSettings, FeedSettings, Section, Settings, UploadSettings
 from tablefeed.config.report import explain, path_of, unknown_key
@@ -22,11 +22,26 @@ DEFAULT_PATH = Path("/etc/tablefeed/tablefeed.toml")
 S = TypeVar("S", bound=Section)
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and where they come from."""
+
+    settings: Settings
+    file: Path | None
+    origins: Mapping[Place, str]
+    """The variable that set a value, by the value's place."""
+
+
 def load(path: Path | None, environ: Mapping[str, str], *, default: Path = DEFAULT_PATH) -> Settings:
     """The settings of a file (`path`, else $TABLEFEED_CONFIG, else `default` if it exists) and of the environment.
 
     Raises ConfigInvalid with all errors, and Fatal when the file is missing or may not be read.
     """
+    return load_with_origins(path, environ, default=default).settings
+
+
+def load_with_origins(path: Path | None, environ: Mapping[str, str], *, default: Path = DEFAULT_PATH) -> Loaded:
+    """As `load`, with where each value comes from."""
     environment = EnvironmentSource(environ)
     file = _locate(path, environ, default)
     if file is None and FEEDS_VARIABLE not in environ:
@@ -47,7 +62,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, default: Path = DEFAU
             problems.append((path_told, text))
     if problems or settings is None:
         raise ConfigInvalid("the environment" if file is None else str(file), problems)
-    return settings
+    return Loaded(settings, file, environment.origins)
 
 
 def to_feeds(settings: Settings, environ: Mapping[str, str]) -> tuple[Feed, ...]:
@@ -97,7 +112,7 @@ def _locate(path: Path | None, environ: Mapping[str, str], default: Path) -> Pat
 def _nothing_found(default: Path) -> str:
     return (
         f"there is none: --config is not given, ${CONFIG_VARIABLE} is not set and {default} does not exist. "
-        f"Write a sample with `{sys.executable} -m tablefeed.config.sample > {default}`, fill it in and run "
+        f"Write a sample with `tablefeed config sample > {default}`, fill it in and run "
         "`tablefeed check`; "
         f"or set {FEEDS_VARIABLE} and the other TABLEFEED_ variables"
     )
