@@ -26,7 +26,6 @@ from tablefeed.processmind import Dataset, Named, ProcessMindApi
 from tablefeed.upload import Progress, Uploader, grant_headers
 
 _CONNECTIONS = 16
-_STALL_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,15 @@ class _FixedKey:
 
     async def reread(self) -> str:
         return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file as it was when its presigned URL was fetched."""
+
+    directory: Path
+    version: FileVersion
+    grant: Grant
 
 
 class ProcessMindClient:
@@ -50,16 +58,21 @@ class ProcessMindClient:
         *,
         base_url: str = "https://api.processmind.com",
         ca_file: Path | None = None,
+        stall_timeout: float = 60.0,
+        allow_http: bool = False,
     ) -> None:
         """The key goes to `base_url` only. `ca_file` holds the authorities to trust instead of the system's.
 
-        Raises ValueError for plain http to another machine.
+        An upload that moves no byte for `stall_timeout` seconds is given up. Raises ValueError for plain http to
+        another machine, unless `allow_http` is set.
         """
-        if is_plain_to_afar(base_url):
+        if is_plain_to_afar(base_url) and not allow_http:
             raise ValueError(f"base_url {base_url} would send the key in the clear; use https")
         self._key = api_key
         self._access = ApiAccess(base_url, tenant_id, "the api_key argument")
         self._ca_file = ca_file
+        self._stall_timeout = stall_timeout
+        self._allow_http = allow_http
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
@@ -76,7 +89,12 @@ class ProcessMindClient:
             limit=asyncio.Semaphore(_CONNECTIONS),
         )
         self._uploader = Uploader(
-            self._session, self._executor, clocks=clocks, wall=time.time, stall_timeout=_STALL_TIMEOUT
+            self._session,
+            self._executor,
+            clocks=clocks,
+            wall=time.time,
+            stall_timeout=self._stall_timeout,
+            allow_http=self._allow_http,
         )
         return self
 
@@ -126,16 +144,15 @@ class ProcessMindClient:
             lifetime=validforseconds,
         )
 
-    async def upload_file(
+    async def prepare(
         self, path: str | os.PathLike[str], datatable_id: str, *, dataset_id: str | None = None
-    ) -> Receipt:
-        """Send one file and return the proof of its delivery. The file is only read.
+    ) -> Prepared:
+        """A file with a presigned URL for it, to be sent as often as it takes: always to the same object.
 
-        Raises OSError when it cannot be looked at.
+        Raises OSError when the file cannot be looked at.
         """
         file = await asyncio.to_thread(Path(path).resolve)
         stat = await asyncio.to_thread(file.stat)
-        version = FileVersion.of("", file.name, stat)
         asked = 3600.0
         url = await self.get_presigned_upload_url(
             datatable_id,
@@ -147,4 +164,18 @@ class ProcessMindClient:
         )
         expires_at, lifetime = validity(url, self._clocks.now(self._access.origin), asked)
         grant = Grant(url, expires_at, lifetime, grant_headers(url, file.name))
-        return await self._uploader.upload(file.parent, version, grant, Progress(stat.st_size))
+        return Prepared(file.parent, FileVersion.of("", file.name, stat), grant)
+
+    async def send(self, prepared: Prepared, progress: Progress | None = None) -> Receipt:
+        """Send a prepared file and return the proof of its delivery. `progress` is kept up to date meanwhile."""
+        progress = progress or Progress(prepared.version.size)
+        return await self._uploader.upload(prepared.directory, prepared.version, prepared.grant, progress)
+
+    async def upload_file(
+        self, path: str | os.PathLike[str], datatable_id: str, *, dataset_id: str | None = None
+    ) -> Receipt:
+        """Send one file and return the proof of its delivery. The file is only read.
+
+        Raises OSError when it cannot be looked at.
+        """
+        return await self.send(await self.prepare(path, datatable_id, dataset_id=dataset_id))

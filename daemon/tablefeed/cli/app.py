@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tablefeed import __version__
-from tablefeed.cli import check, config, demo, history, retry, run, sandbox
+from tablefeed.cli import check, config, demo, history, push, retry, run, sandbox
 from tablefeed.errors import Fatal
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("check")(check.check)
 app.command("history")(history.history)
 app.command("retry")(retry.retry)
 app.add_typer(config.config, name="config")
+app.command("push")(push.push)
 app.command("sandbox")(sandbox.sandbox)
 app.command("demo")(demo.demo)
 

@@ -1,0 +1,77 @@
+"""`tablefeed push`: files are delivered now, and only read."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from support.daemon import KEY, Site, command, contents
+from support.stores import Server, serving
+from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
+    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
+    site = Site(tmp_path, sandbox.base_url)
+    site.feed("orders")
+    return site
+
+
+async def test_files_are_delivered_and_stay(site: Site, sandbox: RunningSandbox, tmp_path: Path) -> None:
+    """One line each with what proves it; without a terminal there are no bars and no colours."""
+    files = [tmp_path / f"{n}.csv" for n in range(3)]
+    for file in files:
+        file.write_text(f"content of {file.name}")
+    code, out, err = await command("push", *map(str, files), "--feed", "orders", "--config", str(site.config))
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert out.count("MD5 confirmed by the store") == 3
+    assert out.endswith("3 files delivered.\n")
+    assert sorted(contents(sandbox.objects).values()) == sorted(file.read_bytes() for file in files)
+
+
+async def test_what_cannot_be_delivered_is_named_and_the_rest_is(
+    site: Site, sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    """The exit code tells that something was not."""
+    (tmp_path / "a.csv").write_text("content")
+    missing = tmp_path / "missing.csv"
+    code, out, err = await command(
+        "push", str(tmp_path / "a.csv"), str(missing), "--feed", "orders", "--config", str(site.config)
+    )
+    assert code == 1
+    assert err == f"{missing}: No such file or directory\n"
+    assert out.endswith("1 file delivered, 1 not.\n")
+
+
+async def test_a_feed_that_is_not_there_is_a_usage_error(site: Site) -> None:
+    """It names those that are."""
+    code, _, err = await command("push", "a.csv", "--feed", "nonesuch", "--config", str(site.config))
+    assert code == 2
+    assert "no feed nonesuch; it has orders" in err
+
+
+async def test_a_lost_reply_is_followed_by_the_same_object(tmp_path: Path) -> None:
+    """What may pass is tried again, and no second object is made."""
+
+    async def lose_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        answer = server.take(request, body)
+        if len(server.puts) == 1 and request.transport is not None:
+            request.transport.abort()
+        return answer
+
+    server = Server(lose_first)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        site.feed("orders", dataset_id="d")
+        (tmp_path / "a.csv").write_text("content")
+        code, out, _ = await command("push", str(tmp_path / "a.csv"), "--feed", "orders", "--config", str(site.config))
+    assert code == 0
+    assert server.puts == ["/object/1", "/object/1"]
