@@ -72,6 +72,6 @@ async def test_a_lost_reply_is_followed_by_the_same_object(tmp_path: Path) -> No
         site = Site(tmp_path, origin)
         site.feed("orders", dataset_id="d")
         (tmp_path / "a.csv").write_text("content")
-        code, out, _ = await command("push", str(tmp_path / "a.csv"), "--feed", "orders", "--config", str(site.config))
+        code, *_ = await command("push", str(tmp_path / "a.csv"), "--feed", "orders", "--config", str(site.config))
     assert code == 0
     assert server.puts == ["/object/1", "/object/1"]
