@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tablefeed import __version__
-from tablefeed.cli import check, config, demo, history, push, retry, run, sandbox
+from tablefeed.cli import check, config, demo, history, init, push, retry, run, sandbox
 from tablefeed.errors import Fatal
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("history")(history.history)
 app.command("retry")(retry.retry)
+app.command("init")(init.init)
 app.add_typer(config.config, name="config")
 app.command("push")(push.push)
 app.command("sandbox")(sandbox.sandbox)

@@ -6,7 +6,7 @@ python -m tablefeed.config.sample > config/tablefeed.toml
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic.fields import FieldInfo
 
@@ -26,18 +26,19 @@ and TABLEFEED_FEEDS as a JSON list of all feeds. `tablefeed check` tells whether
 """
 
 
-def sample() -> str:
-    """The text of the sample file."""
+def sample(values: Mapping[tuple[str, str], object] | None = None) -> str:
+    """The text of the sample file, with these values by section and key in the place of its own."""
+    given = values or {}
     lines = [f"# {line}".rstrip() for line in HEAD.splitlines()]
     for name in Settings.model_fields:
         header, model = (f"[{name}]", SECTIONS[name]) if name in SECTIONS else (f"[[{name}]]", FeedSettings)
-        lines += ["", *_comment(model.__doc__ or ""), header, *_section(name, model)]
+        lines += ["", *_comment(model.__doc__ or ""), header, *_section(name, model, given)]
     return "\n".join(lines) + "\n"
 
 
-def _section(section: str, model: type[Section]) -> Iterator[str]:
+def _section(section: str, model: type[Section], given: Mapping[tuple[str, str], object]) -> Iterator[str]:
     fields = model.model_fields
-    settings = {name: _setting(section, name, field) for name, field in fields.items()}
+    settings = {name: _setting(section, name, field, given) for name, field in fields.items()}
     column = max(map(len, settings.values())) + 2
     for name, text in settings.items():
         first, *more = _comment(fields[name].description or "", WIDTH - column)
@@ -45,7 +46,9 @@ def _section(section: str, model: type[Section]) -> Iterator[str]:
         yield from (" " * column + line for line in more)
 
 
-def _setting(section: str, name: str, field: FieldInfo) -> str:
+def _setting(section: str, name: str, field: FieldInfo, given: Mapping[tuple[str, str], object]) -> str:
+    if (section, name) in given:
+        return f"{name} = {_toml(given[section, name])}"
     live = field.is_required() or (section, name) in _SHOWN
     value = field.examples[0] if field.examples else field.default
     return f"{'' if live else '#'}{name} = {_toml(value)}"
