@@ -5,20 +5,13 @@ import os
 import pty
 import stat
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.daemon import KEY, clean_environ, command
 from tablefeed.config import load
-from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
-    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
-        yield sandbox
+from tablefeed.sandbox.server import RunningSandbox
 
 
 @pytest.fixture

@@ -1,20 +1,13 @@
 """`tablefeed push`: files are delivered now, and only read."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from support.daemon import KEY, Site, command, contents
+from support.daemon import Site, command, contents
 from support.stores import Server, serving
-from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
-    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
-        yield sandbox
+from tablefeed.sandbox.server import RunningSandbox
 
 
 @pytest.fixture
