@@ -87,6 +87,8 @@ class FileVersion:
     mtime_ns: int
     root: int | None = field(default=None, compare=False)
     """The inode of the feed's directory at that time: an empty one with another is not where the file was."""
+    dropped_at: int | None = field(default=None, compare=False)
+    """When the file changed last, by its ctime, which a rename sets too and no user can."""
 
     @classmethod
     def of(cls, feed: str, path: str, stat: os.stat_result, root: int | None = None) -> "FileVersion":
@@ -99,6 +101,7 @@ class FileVersion:
             size=stat.st_size,
             mtime_ns=_signed64(stat.st_mtime_ns),
             root=None if root is None else _signed64(root),
+            dropped_at=stat.st_ctime_ns // 1_000_000,
         )
 
     def describes(self, stat: os.stat_result) -> bool:
@@ -201,6 +204,8 @@ class Feed:
     failed: str = "failed"
     archive_keep: float = 0.0
     """0: for ever."""
+    expect_every: float = 0.0
+    """An alarm is raised when no file arrived for this long; 0: never."""
     duplicates: Duplicates = Duplicates.UPLOAD
     max_size: int = 5 * 2**30
 

@@ -279,7 +279,7 @@ async def test_inodes_and_times_beyond_63_bits_can_be_stored(ledger: Ledger, tmp
     file.touch()
     fields = list(os.stat(file))
     fields[1] = 2**64 - 3
-    odd = version(inode=1).of("orders", "f", os.stat_result(fields, {"st_mtime_ns": 15 * 10**18}))
+    odd = version(inode=1).of("orders", "f", os.stat_result(fields, {"st_mtime_ns": 15 * 10**18, "st_ctime_ns": 5}))
     await ledger.enqueue([odd])
     assert await ledger.unknown([odd]) == []
 

@@ -21,7 +21,7 @@ from tablefeed.units import format_size, parse_moment
 
 SHOWN = 100
 """Records in a table when no limit is given."""
-_TIMES = ("queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")
+_TIMES = ("dropped_at", "queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")
 _COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan", State.GONE: "dim"}
 
 

@@ -15,8 +15,9 @@ import structlog
 
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
-from tablefeed.ledger import engine, queries, transitions, upkeep
+from tablefeed.ledger import engine, feeds, queries, transitions, upkeep
 from tablefeed.ledger.claim import Want, claim
+from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.transitions import Closing, Delivery, Failure, Transition
 from tablefeed.ledger.upkeep import Purge
@@ -275,3 +276,19 @@ class Ledger:
     async def keep_dataset(self, base_url: str, tenant_id: str, datatable_id: str, dataset_id: str) -> None:
         """Keep the dataset that was found for a datatable."""
         await self._do(upkeep.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))
+
+    async def know(self, names: Collection[str]) -> None:
+        """Keep from now on what happens to these feeds."""
+        await self._do(feeds.know, names)
+
+    async def feed_records(self) -> list[FeedRecord]:
+        """What is kept of all feeds."""
+        return await self._ask(feeds.feed_records)
+
+    async def set_paused(self, feed: str, since: int | None) -> None:
+        """Keep that somebody has paused a feed, in Unix milliseconds; None: that it goes on."""
+        await self._do(feeds.set_paused, (feed, since))
+
+    async def set_stale(self, feed: str, since: int | None) -> None:
+        """Keep that it was told that no files arrive in a feed; None: that they do again."""
+        await self._do(feeds.set_stale, (feed, since))

@@ -20,6 +20,7 @@ _VERSION = (
     files.c.size,
     files.c.mtime_ns,
     files.c.root_inode,
+    files.c.dropped_at,
 )
 
 

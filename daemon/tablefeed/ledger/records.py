@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from tablefeed.errors import DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, upkeep
+from tablefeed.ledger.census import Census, Delivered, census, delivered_between
 from tablefeed.ledger.schema import files, is_closed, is_open
 from tablefeed.model import FileVersion, State
 
@@ -49,6 +50,7 @@ class Record:
     target: str | None
     duplicate_of: int | None
     removed_at: int | None
+    dropped_at: int | None
 
     @property
     def version(self) -> FileVersion:
@@ -91,6 +93,16 @@ class Records:
         with _told(self._url), self._conn.begin():
             many = sa.select(sa.func.count()).select_from(files).where(*_conditions(search))
             return self._conn.execute(many).scalar_one()
+
+    def census(self, now: int) -> Census:
+        """All feeds as a whole; `now` in Unix milliseconds."""
+        with _told(self._url), self._conn.begin():
+            return census(self._conn, now)
+
+    def delivered_between(self, since: int, until: int) -> list[Delivered]:
+        """What was delivered in [since, until), in Unix milliseconds, by feed and minute."""
+        with _told(self._url), self._conn.begin():
+            return delivered_between(self._conn, since, until)
 
     def let_go(self, entry_id: int) -> None:
         """Forget that a refused file was set aside or left in place: it lies where it was dropped, to be found."""

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; what a ledger must be at for this program to use it."""
 
 
@@ -98,6 +98,7 @@ files = Table(
     Column("duplicate_of", BigInteger, comment="the row that delivered the same content before"),
     Column("root_inode", BigInteger, comment="of the feed's directory when the file was seen"),
     Column("removed_at", BigInteger, comment="when the archived file was deleted, or found to be gone"),
+    Column("dropped_at", BigInteger, comment="when the file had changed last, by its ctime"),
     sqlite_autoincrement=True,
 )
 
@@ -107,6 +108,7 @@ is_closed = files.c.closed_at.is_not(None)
 is_queued = files.c.state == literal_column("'queued'")
 is_left = files.c.left_in_place.is_(True)
 has_content = files.c.md5.is_not(None)
+is_rejected = files.c.state == literal_column("'rejected'")
 
 Index("ux_files_open", files.c.feed, files.c.path, unique=True, sqlite_where=is_open, postgresql_where=is_open)
 Index(
@@ -122,6 +124,7 @@ Index("ix_files_left", files.c.feed, files.c.path, sqlite_where=is_left, postgre
 Index(
     "ix_files_content", files.c.feed, files.c.size, files.c.md5, sqlite_where=has_content, postgresql_where=has_content
 )
+Index("ix_files_rejected", files.c.feed, sqlite_where=is_rejected, postgresql_where=is_rejected)
 Index("ix_files_closed", files.c.closed_at, sqlite_where=is_closed, postgresql_where=is_closed)
 
 datasets = Table(
@@ -133,3 +136,31 @@ datasets = Table(
     Column("dataset_id", Text, nullable=False),
     comment="which dataset holds a datatable, looked up once and kept",
 )
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("known_at", BigInteger, nullable=False, comment="when it was served first"),
+    Column("arrived_at", BigInteger, comment="when a file of it was queued or refused last"),
+    Column("delivered_at", BigInteger, comment="when a file of it was delivered last"),
+    Column("paused_at", BigInteger, comment="when somebody paused it; null while it is not"),
+    Column("stale_at", BigInteger, comment="when it was told that too long no file arrived; null while they arrive"),
+    comment="what is known of a feed beyond its files",
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("feed", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("body", Text, nullable=False, comment="JSON, as it is sent"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False, comment="not before this time"),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("reason", Text, comment="the last error in words"),
+    comment="what is still to be told to the webhooks of feeds",
+    sqlite_autoincrement=True,
+)
+Index("ix_outbox_due", outbox.c.due_at)

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tablefeed.errors import DeliveryError
+from tablefeed.ledger import feeds
 from tablefeed.ledger.queries import CHUNK, open_versions
 from tablefeed.ledger.schema import files, is_open
 from tablefeed.model import FileVersion, Grant, Receipt, State
@@ -83,6 +84,7 @@ def enqueue(conn: sa.Connection, now: int, batches: Sequence[Sequence[FileVersio
         gone(conn, now, replaced)
         if fresh:
             conn.execute(sa.insert(files), [_row(version, now, State.QUEUED) for version in fresh])
+            feeds.arrived(conn, now, {version.feed for version in fresh})
         counts.append(len(fresh))
     return counts
 
@@ -96,6 +98,7 @@ def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
         "size": version.size,
         "mtime_ns": version.mtime_ns,
         "root_inode": version.root,
+        "dropped_at": version.dropped_at,
         "state": state.value,
         "queued_at": now,
         "due_at": now,
@@ -112,6 +115,7 @@ def refuse(conn: sa.Connection, now: int, items: Sequence[tuple[FileVersion, Del
         gone(conn, now, replaced)
         row = _row(version, now, State.REJECTED) | _error(error, now) | {"closed_at": now, "left_in_place": True}
         ids.append(conn.execute(sa.insert(files).returning(files.c.id), row).scalar_one())
+    feeds.arrived(conn, now, {version.feed for version, _ in items})
     return ids
 
 
@@ -162,7 +166,10 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[b
         for item in items
         for receipt in [item.receipt]
     ]
-    return update(conn, rows, State.UPLOADING)
+    changed = update(conn, rows, State.UPLOADING)
+    sent = [item.entry_id for item, done in zip(items, changed, strict=True) if done and item.duplicate_of is None]
+    feeds.delivered(conn, now, sent)
+    return changed
 
 
 def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:

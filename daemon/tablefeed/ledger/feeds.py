@@ -1,0 +1,72 @@
+"""What the ledger keeps of feeds, beside their files: every change of the table `feeds`.
+
+These run in the caller's transaction like all transitions.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tablefeed.ledger.queries import CHUNK
+from tablefeed.ledger.schema import feeds, files
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRecord:
+    """What is known of a feed. Times are Unix milliseconds, None: never."""
+
+    name: str
+    known_at: int
+    arrived_at: int | None
+    delivered_at: int | None
+    paused_at: int | None
+    """When somebody paused it; None while it is not."""
+    stale_at: int | None
+    """When it was told that no file had arrived for too long; None while they arrive."""
+
+
+def feed_records(conn: sa.Connection) -> list[FeedRecord]:
+    """All feeds that were ever served, and have not been forgotten."""
+    return [FeedRecord(**row) for row in conn.execute(sa.select(feeds)).mappings()]
+
+
+def know(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> list[None]:
+    """Make rows for feeds that have none."""
+    for names in items:
+        known = set(conn.execute(sa.select(feeds.c.name)).scalars())
+        fresh = [{"name": name, "known_at": now} for name in dict.fromkeys(names) if name not in known]
+        if fresh:
+            conn.execute(sa.insert(feeds), fresh)
+    return [None] * len(items)
+
+
+def arrived(conn: sa.Connection, now: int, names: Collection[str]) -> None:
+    """Files of these feeds have come."""
+    _touch(conn, now, "arrived_at", names)
+
+
+def delivered(conn: sa.Connection, now: int, ids: Sequence[int]) -> None:
+    """These rows have been delivered."""
+    for start in range(0, len(ids), CHUNK):
+        named = sa.select(files.c.feed).distinct().where(files.c.id.in_(ids[start : start + CHUNK]))
+        _touch(conn, now, "delivered_at", conn.execute(named).scalars().all())
+
+
+def _touch(conn: sa.Connection, now: int, column: str, names: Collection[str]) -> None:
+    if names:
+        conn.execute(sa.update(feeds).where(feeds.c.name.in_([*names])).values({column: now}))
+
+
+def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None]]) -> list[None]:
+    """Keep since when each feed is paused, in Unix milliseconds; None: it is not."""
+    for name, since in items:
+        conn.execute(sa.update(feeds).where(feeds.c.name == name).values(paused_at=since))
+    return [None] * len(items)
+
+
+def set_stale(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None]]) -> list[None]:
+    """Keep since when it is told that no files arrive in a feed; None: they do."""
+    for name, since in items:
+        conn.execute(sa.update(feeds).where(feeds.c.name == name).values(stale_at=since))
+    return [None] * len(items)
