@@ -26,13 +26,17 @@ from tablefeed.http import make_session, tls_context
 from tablefeed.intake import Intake
 from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
-from tablefeed.links import Archivers, Inbox, Links, still_there
+from tablefeed.ledger.reader import Reader
+from tablefeed.links import Archivers, Inbox, Links, Unusable, still_there
 from tablefeed.model import ApiAccess, Feed, FileVersion
+from tablefeed.news import News
+from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.presign import Presigner
 from tablefeed.processmind import ProcessMindApi
 from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
+from tablefeed.tally import Tally
 from tablefeed.upload import Uploader, digest, grant_headers
 
 log = structlog.get_logger("service")
@@ -74,8 +78,12 @@ class Parts:
     """By the name of the feed, as `feeds`; both change with a reload."""
     roster: Roster[Intake]
     housekeeper: Housekeeper
-    troubles: dict[str, str]
+    troubles: Mapping[str, Unusable]
     """Feeds whose directory cannot be read now, with the reason of each."""
+    pauses: Pauses
+    news: News
+    tally: Tally
+    reader: Reader
     changed: asyncio.Event
     """Set after each file that ended, and when a directory cannot be used."""
 
@@ -91,6 +99,7 @@ class _Means:
     readers: ThreadPoolExecutor
     chores: ThreadPoolExecutor
     archivers: Archivers
+    reader: Reader
 
 
 @asynccontextmanager
@@ -108,10 +117,17 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     readers = ThreadPoolExecutor(min(_MOST_THREADS, settings.upload.concurrency), thread_name_prefix="read")
     chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
     archivers = Archivers()
+    reader = Reader(settings.ledger.url)
     try:
         async with make_session(settings.upload.concurrency + settings.api.concurrency, context) as session:
-            yield _connected(_Means(settings, keys, ledger, session, readers, chores, archivers), feeds)
+            parts = _connected(_Means(settings, keys, ledger, session, readers, chores, archivers, reader), feeds)
+            await ledger.know([feed.name for feed in feeds])
+            for record in await ledger.feed_records():
+                if record.paused_at is not None:
+                    parts.pauses.restore(record.name, record.paused_at)
+            yield parts
     finally:
+        await reader.close()
         readers.shutdown(wait=False)
         chores.shutdown(wait=False, cancel_futures=True)
         with suppress(TimeoutError):  # a share that hangs must not keep the daemon from ending
@@ -122,14 +138,18 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
 
 def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
     by_name = {feed.name: feed for feed in feeds}
-    links = Links()
+    links = Links(time.time)
+    news = News()
+    tally = Tally(time.time)
+    news.listen(tally.note)
+    pauses = Pauses(means.ledger, links.queued, clock=time.time)
     gates = Gates(steady, random.random)
     for feed in feeds:
         gates.relate(feed.name, feed.api.origin)
     slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name))
-    pipeline = _pipeline(means, by_name, slots, gates, links)
-    links.dispatcher = dispatcher = _dispatcher(means, by_name, gates, links, pipeline)
-    make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline), links)
+    pipeline = _pipeline(means, by_name, slots, gates, links, news)
+    links.dispatcher = dispatcher = _dispatcher(means, by_name, gates, links, pipeline, pauses)
+    make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), links)
     links.intakes |= {feed.name: make_intake(feed) for feed in feeds}
     return Parts(
         feeds=by_name,
@@ -151,11 +171,17 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
             history_keep=means.settings.ledger.history_keep,
         ),
         troubles=links.troubles,
+        pauses=pauses,
+        news=news,
+        tally=tally,
+        reader=means.reader,
         changed=links.changed,
     )
 
 
-def _pipeline(means: _Means, feeds: Mapping[str, Feed], slots: FairSlots, gates: Gates, links: Links) -> Pipeline:
+def _pipeline(
+    means: _Means, feeds: Mapping[str, Feed], slots: FairSlots, gates: Gates, links: Links, news: News
+) -> Pipeline:
     clocks = ServerClocks(time.time, steady)
     return Pipeline(
         feeds,
@@ -167,13 +193,16 @@ def _pipeline(means: _Means, feeds: Mapping[str, Feed], slots: FairSlots, gates:
         slots,
         gates,
         Ports(links.look, links.due, still_there),
+        news,
         wall=time.time,
         random=random.random,
         steady=steady,
     )
 
 
-def _dispatcher(means: _Means, feeds: Mapping[str, Feed], gates: Gates, links: Links, pipeline: Pipeline) -> Dispatcher:
+def _dispatcher(
+    means: _Means, feeds: Mapping[str, Feed], gates: Gates, links: Links, pipeline: Pipeline, pauses: Pauses
+) -> Dispatcher:
     return Dispatcher(
         means.ledger,
         feeds,
@@ -185,6 +214,7 @@ def _dispatcher(means: _Means, feeds: Mapping[str, Feed], gates: Gates, links: L
         ended=links.changed.set,
         front=links.front,
         held=links.held,
+        paused=pauses,
     )
 
 

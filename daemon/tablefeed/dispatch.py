@@ -6,7 +6,7 @@ at least one file of every feed, so that a backlog in one delays no other.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -110,14 +110,17 @@ class Dispatcher:
         ended: Callable[[], None] = lambda: None,
         front: Callable[[str], Front | None] = lambda _: Front(),
         held: Callable[[str, Front], None] = lambda _feed, _front: None,
+        paused: Container[str] = (),
     ) -> None:
         """`slots`: uploads at a time. `wall` gives Unix seconds, `steady` is the clock of the gates.
 
         `ended` is called after each file. `front` tells what stands before a strict feed's queue, None while that is
-        not known, and `held` is called when a strict feed was given nothing and something stands there.
+        not known, and `held` is called when a strict feed was given nothing and something stands there. Of feeds in
+        `paused` nothing is claimed; it may change at any time, and `wake` tells that one is not in it any more.
         """
         self._front = front
         self._held = held
+        self._paused = paused
         self._queue = queue
         self._feeds = feeds
         self._gates = gates
@@ -223,7 +226,7 @@ class Dispatcher:
             self.due_at(following)
 
     async def _claim(self) -> list[Entry]:
-        self._maybe = {feed: None for feed in self._maybe if feed in self._feeds}
+        self._maybe = {feed: None for feed in self._maybe if feed in self._feeds and feed not in self._paused}
         fronts = {feed: self._front(feed) if self._feeds[feed].strict else Front() for feed in self._maybe}
         counts = plan([self._demand(feed) for feed, front in fronts.items() if front is not None], self._room())
         counts = {feed: count for feed, count in counts.items() if self._gates.probe(feed)}

@@ -32,6 +32,9 @@ class Gate:
     probe: Probe | None = None
     """Who tries it now."""
     reason: str = ""
+    remedy: str = ""
+    closed_at: float = 0.0
+    """Since when it is closed, on the caller's clock."""
 
     @property
     def closed(self) -> bool:
@@ -55,6 +58,8 @@ class Gate:
         if was_closed and (self.probe is None or self.probe.file != file):
             return False
         self.failures += 1
+        if self.closed and not was_closed:
+            self.closed_at = now
         if self.closed:
             self.refusals += 1
             self.opens_at = now + wait(self.refusals)
@@ -75,6 +80,23 @@ class Place(Enum):
 
     DELIVERY = "delivery"
     ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A gate that is closed, as it may be told. Times are on the clock of the gates."""
+
+    name: str
+    """The feed, or the server's origin."""
+    place: Place | None
+    """None: a server."""
+    reason: str
+    remedy: str
+    since: float
+    next_probe: float | None
+    """None: it is being tried now."""
+    feeds: frozenset[str]
+    """Whose files wait for it."""
 
 
 FEED_THRESHOLD = 1
@@ -137,9 +159,10 @@ class Gates:
             if gate.probe == holder:
                 gate.probe = heir
 
-    def feed_failed(self, feed: str, place: Place, reason: str, file: int) -> bool:
+    def feed_failed(self, feed: str, place: Place, reason: str, file: int, *, remedy: str = "") -> bool:
         """Close the feed's gate at a place; returns whether it was open."""
         gate = self._feeds.setdefault((feed, place), Gate(FEED_THRESHOLD))
+        gate.remedy = remedy
         return gate.failed(self._clock(), reason, self._wait, file)
 
     def host_failed(self, origin: str, reason: str, asked: float | None, file: int) -> bool:
@@ -181,6 +204,18 @@ class Gates:
         """The closed gates of servers, with the reason of each."""
         return {origin: gate.reason for origin, gate in self._hosts.items() if gate.closed}
 
+    def closed(self) -> list[Closed]:
+        """All gates that are closed now."""
+        of_feeds = [
+            _told(gate, feed, place, frozenset({feed})) for (feed, place), gate in self._feeds.items() if gate.closed
+        ]
+        of_hosts = [
+            _told(gate, origin, None, frozenset(feed for feed, hosts in self._hosts_of.items() if origin in hosts))
+            for origin, gate in self._hosts.items()
+            if gate.closed
+        ]
+        return of_feeds + of_hosts
+
     def _wait(self, refusals: int) -> float:
         return backoff(refusals, self._random)
 
@@ -188,3 +223,7 @@ class Gates:
         hosts = [self._hosts[origin] for origin in self._hosts_of.get(feed, ()) if origin in self._hosts]
         own = [self._feeds[feed, place] for place in Place if (feed, place) in self._feeds]
         return hosts + own
+
+
+def _told(gate: Gate, name: str, place: Place | None, feeds: frozenset[str]) -> Closed:
+    return Closed(name, place, gate.reason, gate.remedy, gate.closed_at, None if gate.probe else gate.opens_at, feeds)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import structlog
 
@@ -13,6 +14,7 @@ from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.intake import Intake
 from tablefeed.ledger import Ledger
 from tablefeed.model import Feed, FileVersion
+from tablefeed.news import News, Queued
 from tablefeed.pipeline import Pipeline
 from tablefeed.presence import assert_present
 
@@ -22,8 +24,9 @@ log = structlog.get_logger("service")
 class Inbox:
     """What the intakes need of the ledger."""
 
-    def __init__(self, ledger: Ledger, pipeline: Pipeline) -> None:
+    def __init__(self, ledger: Ledger, pipeline: Pipeline, news: News) -> None:
         """What is refused goes through the pipeline, all else to the ledger."""
+        self._news = news
         self.unknown = ledger.unknown
         self._ledger = ledger
         self._pipeline = pipeline
@@ -32,6 +35,7 @@ class Inbox:
         """Queue settled versions, and say so."""
         count = await self._ledger.enqueue(versions)
         if count:
+            self._news.tell(Queued(versions[0].feed, count))
             names = {"path": versions[0].path} if len(versions) == 1 else {}
             log.info("files_queued", feed=versions[0].feed, count=count, **names)
 
@@ -40,14 +44,29 @@ class Inbox:
         await self._pipeline.refuse(version, error)
 
 
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a feed's directory cannot be read."""
+
+    reason: str
+    remedy: str
+    since: int
+    """Unix milliseconds."""
+
+    def __str__(self) -> str:
+        """Both in words."""
+        return f"{self.reason}. {self.remedy}" if self.remedy else self.reason
+
+
 class Links:
     """Ties the rooms that tell each other something; each end is filled in when it is built."""
 
-    def __init__(self) -> None:
-        """Nothing is tied yet."""
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """Nothing is tied yet. `wall` gives Unix seconds."""
+        self._wall = wall
         self.intakes: dict[str, Intake] = {}
         self.dispatcher: Dispatcher | None = None
-        self.troubles: dict[str, str] = {}
+        self.troubles: dict[str, Unusable] = {}
         self.changed = asyncio.Event()
         self._held: dict[str, str] = {}
 
@@ -86,7 +105,9 @@ class Links:
         """What to call when a feed's directory cannot be read."""
 
         def report(error: FeedBlocked | DiskTrouble) -> None:
-            self.troubles[feed] = str(error)
+            since = self.troubles[feed].since if feed in self.troubles else round(self._wall() * 1000)
+            reason, remedy = (error.reason, error.remedy) if isinstance(error, FeedBlocked) else (str(error), "")
+            self.troubles[feed] = Unusable(reason, remedy, since)
             self.changed.set()
             log.error("directory_unusable", feed=feed, reason=str(error), effect="its files wait")
 

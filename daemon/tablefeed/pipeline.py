@@ -8,12 +8,14 @@ from typing import assert_never
 
 import structlog
 
+from tablefeed import news
 from tablefeed.archive import Archiver
 from tablefeed.duplicates import Contents
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
 from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Closing, Failure, Ledger
 from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
+from tablefeed.news import News
 from tablefeed.presign import Presigner
 from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
 from tablefeed.slots import Draining, FairSlots
@@ -52,6 +54,7 @@ class Pipeline:
         slots: FairSlots,
         gates: Gates,
         ports: Ports,
+        news: News,
         *,
         wall: Callable[[], float],
         random: Callable[[], float],
@@ -70,6 +73,7 @@ class Pipeline:
         self._slots = slots
         self._gates = gates
         self._ports = ports
+        self._news = news
         self._wall = wall
         self._random = random
         self._tries = Tries()
@@ -111,6 +115,7 @@ class Pipeline:
         now = self._in(0)
         receipt = replace(proof, started_at=now, finished_at=now)
         await self._ledger.uploaded(entry.id, receipt, target=feed.target, duplicate_of=earlier.id)
+        self._news.tell(news.Skipped(feed.name, entry))
         log.info("file_skipped", feed=feed.name, path=entry.version.path, same_as=earlier.version.path, id=earlier.id)
         return replace(entry, state=State.UPLOADED, receipt=receipt, duplicate_of=earlier.id)
 
@@ -119,10 +124,10 @@ class Pipeline:
         while True:
             tries += 1
             try:
-                entry = await self._granted(feed, entry)
+                entry = await self._granted(feed, entry, tries)
                 async with self._slots.slot(feed.name):
                     # The grant may have grown old while this file waited for its slot.
-                    entry = await self._granted(feed, entry)
+                    entry = await self._granted(feed, entry, tries)
                     return await self._put(feed, entry)
             except GrantExpired as error:
                 if not isinstance(self._decide(entry, error, tries), Regrant):
@@ -130,9 +135,12 @@ class Pipeline:
                 log.info("grant_refreshed", feed=feed.name, path=entry.version.path, reason=str(error))
                 entry = replace(entry, grant=None)
 
-    async def _granted(self, feed: Feed, entry: Entry) -> Entry:
+    async def _granted(self, feed: Feed, entry: Entry, tries: int) -> Entry:
+        began = self._steady()
         granted = await self._presigner.with_grant(feed, entry)
         if granted.grant is not entry.grant:
+            refreshed = entry.grant is not None or tries > 1
+            self._news.tell(news.Granted(feed.name, self._steady() - began, refreshed))
             self._tries.granted(entry)
             self._note_reachable(feed.api.origin)
         return granted
@@ -140,8 +148,9 @@ class Pipeline:
     async def _put(self, feed: Feed, entry: Entry) -> Receipt:
         if entry.grant is None:
             raise AssertionError("an upload needs a grant")
-        progress = Progress(entry.version.size)
+        progress = Progress(entry.version.size, self._steady())
         self.in_flight[entry.id] = (entry, progress)
+        self._news.tell(news.Sending(feed.name, entry))
         log.debug("upload_started", feed=feed.name, path=entry.version.path, bytes=entry.version.size)
         is_first = self._tries.sending(entry)
         try:
@@ -156,14 +165,16 @@ class Pipeline:
     async def _archive(self, feed: Feed, entry: Entry) -> None:
         if entry.receipt is None:
             raise AssertionError("only what has a receipt is archived")
+        began = self._steady()
         moved = await self._archivers(feed.name).move_delivered(
             feed, entry.id, entry.version, entry.receipt.finished_at, entry.receipt.md5
         )
         await asyncio.shield(self._ledger.archived(Closing(entry.id, moved.destination, moved.left_in_place)))
         self.progressed_at = self._steady()
+        self._news.tell(news.Archived(feed.name, entry, self.progressed_at - began))
         log.info("file_archived", feed=feed.name, path=entry.version.path, destination=moved.destination)
         if self._gates.feed_succeeded(feed.name, Place.ARCHIVE):
-            log.info("feed_resumed", feed=feed.name, place=Place.ARCHIVE.value)
+            self._note_resumed(feed, Place.ARCHIVE)
         if moved.stranger:
             self._ports.look(feed.name, entry.version.path)
 
@@ -171,6 +182,7 @@ class Pipeline:
         self._tries.delivered(entry)
         self.delivered += 1
         self.progressed_at = self._steady()
+        self._news.tell(news.Delivered(feed.name, entry, receipt))
         log.info(
             "file_delivered",
             feed=feed.name,
@@ -184,8 +196,12 @@ class Pipeline:
         )
         self._gates.depend(feed.name, feed.api.origin, receipt.origin)
         if self._gates.feed_succeeded(feed.name, Place.DELIVERY):
-            log.info("feed_resumed", feed=feed.name, place=Place.DELIVERY.value)
+            self._note_resumed(feed, Place.DELIVERY)
         self._note_reachable(receipt.origin)
+
+    def _note_resumed(self, feed: Feed, place: Place) -> None:
+        self._news.tell(news.Unblocked(feed.name, place.value))
+        log.info("feed_resumed", feed=feed.name, place=place.value)
 
     def _note_reachable(self, origin: str) -> None:
         if self._gates.host_succeeded(origin):
@@ -224,6 +240,7 @@ class Pipeline:
             case SetAside():
                 self._tries.closed(entry)
                 await self._ledger.rejected(entry.id, decision.error)
+                self._news.tell(news.Rejected(feed.name, entry.version.path, str(decision.error)))
                 await self._set_aside(feed, entry.id, entry.version, decision.error)
             case Regrant():
                 raise AssertionError("new grants are fetched before a try ends")
@@ -232,6 +249,7 @@ class Pipeline:
 
     async def _put_back(self, entry: Entry, error: DeliveryError, delay: float, *, keep_grant: bool) -> None:
         self._tries.failed(entry)
+        self._news.tell(news.Failed(entry.version.feed, type(error).__name__))
         due_at = self._in(delay)
         await self._ledger.failed(Failure(entry.id, error, due_at, counts=True, keep_grant=keep_grant))
         self._ports.due(due_at)
@@ -251,7 +269,10 @@ class Pipeline:
                 )
 
     def _note_pause(self, feed: Feed, entry: Entry, place: Place, error: FeedBlocked) -> None:
-        report = log.error if self._gates.feed_failed(feed.name, place, str(error), entry.id) else log.debug
+        closed = self._gates.feed_failed(feed.name, place, error.reason, entry.id, remedy=error.remedy)
+        if closed:
+            self._news.tell(news.Blocked(feed.name, place.value, error.reason, error.remedy))
+        report = log.error if closed else log.debug
         report(
             "feed_paused",
             feed=feed.name,
@@ -287,11 +308,13 @@ class Pipeline:
             return
         self._tries.closed(entry)
         await self._ledger.gone(entry.id)
+        self._news.tell(news.Vanished(feed.name, entry.version.path))
         self._ports.look(feed.name, entry.version.path)
 
     async def refuse(self, version: FileVersion, error: FileRefused) -> None:
         """Set a file aside that never got into the queue."""
         entry_id = await self._ledger.refuse(version, error)
+        self._news.tell(news.Rejected(version.feed, version.path, str(error)))
         await self._set_aside(self._feeds[version.feed], entry_id, version, error)
 
     async def set_aside_leftovers(self) -> None:

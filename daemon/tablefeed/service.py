@@ -1,10 +1,10 @@
 """The daemon's life: start, run, drain. `serve` runs until a signal, `deliver_once` until nothing is left to do."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -13,31 +13,16 @@ from tablefeed import __version__
 from tablefeed.assembly import FileKey, Parts, assembled
 from tablefeed.clock import steady
 from tablefeed.config import Settings, key_source, needs_restart, to_feeds
-from tablefeed.errors import Exit, Fatal
+from tablefeed.errors import Fatal
 from tablefeed.lease import ignore_lease_breaks
-from tablefeed.model import Entry, State
+from tablefeed.once import Left, deliver_all, first_of, left_of
+from tablefeed.overview import Overview
+from tablefeed.panel import Panel
 from tablefeed.signals import Signals
 from tablefeed.systemd import Notifier
 from tablefeed.web.server import make_app, running
 
 log = structlog.get_logger("service")
-
-PATIENCE = 30.0
-"""Seconds that `--once` waits for a file to become whole, and for a delivery to succeed, before it leaves the rest."""
-_LEDGER_PATIENCE = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What `--once` did not deliver: (feed, path, why)."""
-
-    files: tuple[tuple[str, str, str], ...] = ()
-    troubles: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> Exit:
-        """0 when nothing was left."""
-        return Exit.UNDELIVERED if self.files or self.troubles else Exit.DONE
 
 
 def read_keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, FileKey]:
@@ -74,14 +59,15 @@ class Service:
         async with (
             self._signals.caught(),
             assembled(self._settings, self._feeds, self._keys) as parts,
-            _served(parts, self._settings.http.listen) as address,
         ):
-            log.info("started", version=__version__, feeds=len(self._feeds), http=address)
-            with _unwrapped():
-                await self._run(parts)
+            overview = Overview(parts, wall=time.time, steady=steady)
+            async with _served(Panel(parts, overview), self._settings.http.listen) as address:
+                log.info("started", version=__version__, feeds=len(self._feeds), http=address)
+                with _unwrapped():
+                    await self._run(parts, overview)
         log.info("stopped")
 
-    async def _run(self, parts: Parts) -> None:
+    async def _run(self, parts: Parts, overview: Overview) -> None:
         async with asyncio.TaskGroup() as tasks:
             dispatching = tasks.create_task(parts.dispatcher.run(), name="dispatcher")
             parts.roster.start(tasks)
@@ -91,10 +77,12 @@ class Service:
                 parts.housekeeper.run(),
                 self._feed_watchdog(),
                 self._reload_when_asked(parts),
+                overview.recall(),
             ]
             background = [tasks.create_task(chore) for chore in chores]
             await self._signals.drain.wait()
             self._notifier.stopping()
+            overview.draining = True
             for task in background:
                 task.cancel()
             parts.roster.stop()
@@ -125,7 +113,7 @@ class Service:
             if not intake.first_scan.is_set() and name not in parts.troubles
         ]:
             parts.changed.clear()
-            await _first(slow[0].first_scan.wait(), parts.changed.wait())
+            await first_of(slow[0].first_scan.wait(), parts.changed.wait())
         self._notifier.ready()
         log.info("ready", feeds=len(parts.feeds), troubles=len(parts.troubles))
 
@@ -148,6 +136,7 @@ class Service:
             return
         for name, key in keys.items():
             self._keys.setdefault(name, key).value = key.value
+        await parts.ledger.know([feed.name for feed in feeds])
         changes = await parts.roster.change(feeds)
         log.info("reloaded", feeds=len(feeds), added=changes.added, changed=changes.changed, removed=changes.removed)
         await _tell_of_orphans(parts)
@@ -168,7 +157,7 @@ class Service:
                 async with asyncio.TaskGroup() as tasks:
                     dispatching = tasks.create_task(parts.dispatcher.run())
                     stopped = tasks.create_task(self._signals.drain.wait())
-                    work = tasks.create_task(_once(parts))
+                    work = tasks.create_task(deliver_all(parts))
                     await asyncio.wait((stopped, work), return_when=asyncio.FIRST_COMPLETED)
                     stopped.cancel()
                     waiting = work.result() if work.done() else ()
@@ -176,55 +165,7 @@ class Service:
                     parts.slots.drain()
                     parts.dispatcher.stop()
                     await self._drained(parts, dispatching)
-            left = [
-                (entry.version.feed, entry.version.path, _why(entry, reason))
-                for entry, reason in await parts.ledger.open_entries([*parts.feeds], limit=1000)
-            ]
-            files = (*waiting, *left, *parts.pipeline.rejected)
-            for feed, path, reason in files:
-                log.warning("not_delivered", feed=feed, path=path, reason=reason)
-            log.info("pass_ended", delivered=parts.pipeline.delivered, left=len(files), troubles=len(parts.troubles))
-            return Left(files, dict(parts.troubles))
-
-
-def _why(entry: Entry, reason: str | None) -> str:
-    if entry.state is State.UPLOADED:
-        return f"it was delivered, but could not be archived yet: {reason}"
-    return reason or "it was not its turn yet"
-
-
-async def _once(parts: Parts) -> tuple[tuple[str, str, str], ...]:
-    """Queue all that is whole, then wait until it is delivered or nothing has moved for a while."""
-    await parts.housekeeper.tidy()
-    while True:
-        waiting = await _settled(parts)
-        began = steady()
-        while not await _exhausted(parts, began):
-            parts.changed.clear()
-            await _first(parts.changed.wait(), asyncio.sleep(1.0))
-        if not any(intake.has_hints for intake in parts.intakes.values()):
-            return waiting
-
-
-async def _settled(parts: Parts) -> tuple[tuple[str, str, str], ...]:
-    """Queue all that is whole; returns (feed, path, why) of what is not."""
-    intakes = parts.intakes.items()
-    left = await asyncio.gather(*(intake.settle_all(PATIENCE) for _, intake in intakes))
-    return tuple(
-        (name, path, wait.reason)
-        for (name, _), paths in zip(intakes, left, strict=True)
-        for path, wait in paths.items()
-    )
-
-
-async def _exhausted(parts: Parts, began: float) -> bool:
-    """Whether nothing is left to do, or what is left has not moved for long enough, counted from `began` on."""
-    if parts.dispatcher.in_flight:
-        return False
-    waiting = {feed for feed, _ in await parts.ledger.counts() if feed in parts.feeds}
-    if waiting <= set(parts.gates.paused()):
-        return True
-    return steady() - max(began, parts.pipeline.progressed_at) > PATIENCE
+            return await left_of(parts, waiting)
 
 
 async def _tell_of_orphans(parts: Parts) -> None:
@@ -239,16 +180,6 @@ async def _tell_of_orphans(parts: Parts) -> None:
             queued=waiting[name],
             effect="these files wait until the configuration has a feed of that name again",
         )
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait for the first of these, and cancel the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 @contextmanager
@@ -272,26 +203,10 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 @asynccontextmanager
-async def _served(parts: Parts, listen: str) -> AsyncIterator[str | None]:
+async def _served(panel: Panel, listen: str) -> AsyncIterator[str | None]:
     """Serve over HTTP while the block runs; gives the address, None where HTTP is turned off."""
     if not listen:
         yield None
         return
-    async with running(make_app(_Health(parts)), listen) as address:
+    async with running(make_app(panel), listen) as address:
         yield str(address)
-
-
-class _Health:
-    """What `/readyz` tells."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    async def problems(self) -> list[str]:
-        """Why the daemon cannot deliver everything now; empty when it can."""
-        try:
-            async with asyncio.timeout(_LEDGER_PATIENCE):
-                await self._parts.ledger.next_due(0)
-        except TimeoutError:
-            return ["the ledger does not answer; is its disk full?"]
-        return [f"{feed}: {reason}" for feed, reason in self._parts.troubles.items()]

@@ -245,7 +245,6 @@ def test_plain_http_is_taken_when_allowed(site: Site) -> None:
         ("_env_file", {"x": KEY}, "_env_file", "allowed are api, feeds"),
         ("tenant_id", {"x": KEY}, "tenant_id", "it belongs in [api]"),
         ("upload", {"bandwidth": ""}, "upload.bandwidth", "not available in this version"),
-        ("http", {"token_file": ""}, "http.token_file", "not available in this version"),
     ],
 )
 def test_unknown_keys_are_refused(site: Site, section: str, keys: dict[str, str], path: str, text: str) -> None:
@@ -256,7 +255,7 @@ def test_unknown_keys_are_refused(site: Site, section: str, keys: dict[str, str]
     assert KEY not in str(found)
 
 
-@pytest.mark.parametrize("key", ["notify_url", "expect_every"])
+@pytest.mark.parametrize("key", ["notify_url"])
 def test_later_keys_of_a_feed_are_refused(site: Site, key: str) -> None:
     """A key that a later version will have is not taken in silence."""
     found = site.problems(feeds=[feed(**{key: ""})])

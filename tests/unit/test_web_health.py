@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tablefeed.errors import CannotListen, Exit
+from tablefeed.status import Snapshot
 from tablefeed.web.server import make_app, running
 
 
@@ -20,8 +21,11 @@ class Health:
     async def problems(self) -> list[str]:
         return self.said
 
+    async def snapshot(self) -> Snapshot:
+        return Snapshot("1.0", "here", 1, 2, 3)
 
-class Stuck:
+
+class Stuck(Health):
     """Never answers."""
 
     async def problems(self) -> list[str]:

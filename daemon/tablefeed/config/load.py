@@ -96,6 +96,7 @@ def _to_feed(settings: Settings, feed: FeedSettings, environ: Mapping[str, str])
         archive=feed.archive,
         failed=feed.failed,
         archive_keep=feed.archive_keep,
+        expect_every=feed.expect_every,
         duplicates=feed.duplicates,
         max_size=settings.upload.max_size,
     )

@@ -105,6 +105,9 @@ class FeedSettings(Section):
         'what to do with a file whose content this feed has delivered before, as far as the history reaches: "upload" '
         'it again, or "skip" it and only archive it',
     )
+    expect_every: Duration = option(
+        "0s", 'raise an alarm when no file arrived for this long, such as "26h" for a nightly export; "0s": never'
+    )
     tenant_id: Identifier | None = option(None, "another tenant than in [api]", example="tenant-456")
     api_key_file: OptionalFile = option("", "another key than in [api]", example="/etc/tablefeed/other-key")
     base_url: BaseUrl | None = option(None, "another API than in [api]", example="https://api.processmind.com")
@@ -133,9 +136,14 @@ class LedgerSettings(Section):
 
 
 class HttpSettings(Section):
-    """Health checks over HTTP: /healthz and /readyz."""
+    """The status page, its JSON, the metrics for Prometheus, and the health checks."""
 
     listen: Listen = option("127.0.0.1:8787", 'address and port; "" turns it off')
+    token_file: OptionalFile = option(
+        "",
+        "a file that holds the token which whoever retries, pauses or resumes over HTTP must give; without it nothing "
+        "can be changed there",
+    )
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -208,8 +216,7 @@ SECTIONS: dict[str, type[Section]] = {
 """The sections that stand once, by name."""
 
 LATER = {
-    "feeds": ("notify_url", "expect_every"),
+    "feeds": ("notify_url",),
     "upload": ("bandwidth",),
-    "http": ("token_file",),
 }
 """Keys that a later version will have."""

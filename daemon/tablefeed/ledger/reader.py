@@ -37,6 +37,10 @@ class Reader:
         """The latest records that fit, the latest first."""
         return await self._ask(lambda records: records.find(search, limit)[::-1])
 
+    async def troubled(self, limit: int) -> list[Record]:
+        """Files that were refused or have failed, those of the latest failures."""
+        return await self._ask(lambda records: records.troubled(limit))
+
     async def close(self) -> None:
         """Let go of the ledger."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._stack.close)

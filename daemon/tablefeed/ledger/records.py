@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tablefeed.errors import DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, upkeep
 from tablefeed.ledger.census import Census, Delivered, census, delivered_between
-from tablefeed.ledger.schema import files, is_closed, is_open
+from tablefeed.ledger.schema import files, is_closed, is_open, is_rejected
 from tablefeed.model import FileVersion, State
 
 
@@ -87,6 +87,17 @@ class Records:
         latest = sa.select(*_COLUMNS).where(*_conditions(search)).order_by(files.c.id.desc()).limit(limit)
         with _told(self._url), self._conn.begin():
             return [Record(**row) for row in reversed(self._conn.execute(latest).mappings().all())]
+
+    def troubled(self, limit: int) -> list[Record]:
+        """Refused files that have not been put back, and open ones that have failed: the latest failures first."""
+        there = files.c.destination.is_not(None) | files.c.left_in_place.is_(True)
+        found: list[Record] = []
+        with _told(self._url), self._conn.begin():
+            # One query for each partial index that knows them; by id they would be sought among all that ever were.
+            for which in (is_rejected & there, is_open & (files.c.attempts > 0)):
+                latest = sa.select(*_COLUMNS).where(which).order_by(files.c.failed_at.desc()).limit(limit)
+                found += [Record(**row) for row in self._conn.execute(latest).mappings()]
+        return sorted(found, key=lambda record: record.failed_at or 0, reverse=True)[:limit]
 
     def count(self, search: Search) -> int:
         """How many records fit."""

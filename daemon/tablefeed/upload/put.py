@@ -50,6 +50,8 @@ class Progress:
     """How far an upload is; others may read it at any time."""
 
     size: int
+    began: float = 0.0
+    """When it began, on the clock of who asked for it."""
     sent: Callable[[], int] = int
 
 

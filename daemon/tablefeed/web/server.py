@@ -6,11 +6,13 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 
 from tablefeed.errors import CannotListen, Exit
 from tablefeed.web.health import READY_TIMEOUT, HealthPort, health_routes
+from tablefeed.web.status import StatusPort, status_routes
 
 _SETTING = "[http] listen"
 _SHUTDOWN_TIMEOUT = 1.0
@@ -27,10 +29,15 @@ _HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(health: HealthPort, ready_timeout: float = READY_TIMEOUT) -> web.Application:
+class PanelPort(HealthPort, StatusPort, Protocol):
+    """All that is offered over HTTP."""
+
+
+def make_app(panel: PanelPort, ready_timeout: float = READY_TIMEOUT) -> web.Application:
     """The application that `running` serves."""
     app = web.Application(middlewares=[_tell_refusals, _refuse_foreign_hosts], client_max_size=_LARGEST_BODY)
-    app.add_routes(health_routes(health, ready_timeout))
+    app.add_routes(health_routes(panel, ready_timeout))
+    app.add_routes(status_routes(panel))
     app.on_response_prepare.append(_add_headers)
     return app
 

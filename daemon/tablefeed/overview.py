@@ -1,0 +1,246 @@
+"""Puts together what the daemon is doing now, from its parts and its ledger."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from tablefeed import __version__
+from tablefeed.assembly import Parts
+from tablefeed.errors import LedgerUnusable
+from tablefeed.gates import Closed, Place
+from tablefeed.ledger.census import Backlog, Census
+from tablefeed.ledger.records import Record
+from tablefeed.model import Feed, State, printable
+from tablefeed.status import (
+    FeedStatus,
+    FileTrouble,
+    Kind,
+    MinuteStatus,
+    ServerStatus,
+    Snapshot,
+    Trouble,
+    UploadStatus,
+    stale_since,
+    state_of,
+)
+
+log = structlog.get_logger("status")
+
+SHOWN = 50
+"""Files with trouble that are listed."""
+LEAST_AGE = 0.5
+"""Seconds for which what the ledger has told is told again, at least."""
+SHARE = 20
+"""What the ledger has told is told again for so many times what it took, so that a large one is not kept busy."""
+PATIENCE = 5.0
+"""Seconds that the ledger gets for its answer."""
+RATE_WINDOW = 5.0
+"""Seconds over which the rate of an upload is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the ledger has told last."""
+
+    census: Census
+    files: tuple[FileTrouble, ...]
+    problem: str
+    at: float
+    took: float
+
+
+class Rates:
+    """How fast each upload is now, from how far it was at the last looks. `clock` gives seconds that only grow."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """No upload has been looked at."""
+        self._clock = clock
+        self._looks: dict[int, list[tuple[float, int]]] = {}
+
+    def rate(self, upload: int, started: float, sent: int) -> float:
+        """Bytes a second of an upload that began at `started`, over the last seconds."""
+        now = self._clock()
+        looks = self._looks.setdefault(upload, [(started, 0)])
+        if sent < looks[-1][1]:
+            looks[:] = [(started, 0)]
+        looks.append((now, sent))
+        while len(looks) > 2 and looks[1][0] <= now - RATE_WINDOW:
+            del looks[0]
+        since, before = looks[0]
+        return (sent - before) / (now - since) if now > since else 0.0
+
+    def keep(self, uploads: Iterable[int]) -> None:
+        """Forget all others."""
+        self._looks = {upload: self._looks[upload] for upload in uploads if upload in self._looks}
+
+
+class Overview:
+    """Looks at a running daemon. Raises nothing."""
+
+    def __init__(self, parts: Parts, *, wall: Callable[[], float], steady: Callable[[], float]) -> None:
+        """`wall` gives Unix seconds; `steady` is the clock of the gates."""
+        self._parts = parts
+        self._wall = wall
+        self._steady = steady
+        self._started_at = round(wall() * 1000)
+        self._rates = Rates(steady)
+        self._told = _Told(Census(), (), "", at=float("-inf"), took=0.0)
+        self._asking = asyncio.Lock()
+        self.draining = False
+        """The daemon is ending."""
+
+    async def snapshot(self) -> Snapshot:
+        """The daemon now. What comes from the ledger is a little older, and the more so the larger that is."""
+        told = await self._ask_ledger()
+        now = round(self._wall() * 1000)
+        closed = self._parts.gates.closed()
+        return Snapshot(
+            version=__version__,
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            now=now,
+            started_at=self._started_at,
+            draining=self.draining,
+            ledger_problem=told.problem,
+            feeds=tuple(self._feed(feed, told.census, closed, now) for feed in self._parts.feeds.values()),
+            uploads=self._uploads(),
+            servers=tuple(self._server(gate) for gate in closed if gate.place is None),
+            files=told.files,
+            hour=tuple(MinuteStatus(minute.at, minute.files, minute.bytes) for minute in self._parts.tally.hour()),
+        )
+
+    async def recall(self) -> None:
+        """Count what was delivered before this daemon began, as far as today and the last hour go."""
+        tally = self._parts.tally
+        try:
+            tally.remember(await self._parts.reader.delivered_between(tally.since, tally.began_at))
+        except LedgerUnusable as error:
+            log.warning("status_incomplete", reason=str(error))
+
+    def expire(self) -> None:
+        """Ask the ledger anew at the next snapshot: something has just been changed by hand."""
+        self._told = _Told(self._told.census, self._told.files, self._told.problem, at=float("-inf"), took=0.0)
+
+    async def _ask_ledger(self) -> _Told:
+        async with self._asking:
+            began = self._steady()
+            if began - self._told.at < max(LEAST_AGE, SHARE * self._told.took):
+                return self._told
+            now = round(self._wall() * 1000)
+            reader = self._parts.reader
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    census = await reader.census(now)
+                    found = await reader.troubled(SHOWN)
+            except (LedgerUnusable, TimeoutError) as error:
+                problem = str(error) or f"it did not answer within {PATIENCE:g} s"
+                if not self._told.problem:
+                    log.warning("status_incomplete", reason=problem)
+                census, files = self._told.census, self._told.files
+            else:
+                files, problem = tuple(_trouble_of(record, now) for record in found), ""
+            ended = self._steady()
+            self._told = _Told(census, files, problem, at=ended, took=ended - began)
+            return self._told
+
+    def _feed(self, feed: Feed, census: Census, closed: Iterable[Closed], now: int) -> FeedStatus:
+        nothing = Backlog()
+        queued, sending, moving = (
+            census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
+        )
+        record = census.feeds.get(feed.name)
+        stale = record and stale_since(feed.expect_every, record.arrived_at, record.known_at, now)
+        troubles = (*self._troubles(feed, closed), *([_stale(stale)] if stale else []))
+        paused_at = self._parts.pauses.since(feed.name)
+        intake = self._parts.intakes.get(feed.name)
+        files, size = self._parts.tally.today(feed.name)
+        return FeedStatus(
+            name=feed.name,
+            directory=printable(feed.directory),
+            datatable_id=feed.datatable_id,
+            state=state_of(paused_at, troubles),
+            queued=queued.count,
+            queued_bytes=queued.bytes,
+            uploading=sending.count,
+            archiving=moving.count,
+            unsettled=len(intake.waiting) if intake else 0,
+            retrying=queued.failing + sending.failing + moving.failing,
+            refused=census.refused.get(feed.name, 0),
+            delivered_today=files,
+            bytes_today=size,
+            oldest_queued_at=queued.oldest_at,
+            next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
+            last_arrival_at=record.arrived_at if record else None,
+            last_delivery_at=record.delivered_at if record else None,
+            expect_every=feed.expect_every or None,
+            paused_at=paused_at,
+            troubles=troubles,
+        )
+
+    def _troubles(self, feed: Feed, closed: Iterable[Closed]) -> Iterable[Trouble]:
+        trouble = self._parts.troubles.get(feed.name)
+        if trouble:
+            yield Trouble(Kind.DIRECTORY, trouble.reason, trouble.remedy, trouble.since)
+        for gate in closed:
+            if feed.name in gate.feeds:
+                yield Trouble(
+                    _KINDS[gate.place],
+                    gate.reason,
+                    gate.remedy or ("" if gate.place else "Nothing: its files are sent when it works again"),
+                    self._on_wall(gate.since),
+                    None if gate.next_probe is None else self._on_wall(gate.next_probe),
+                )
+
+    def _server(self, gate: Closed) -> ServerStatus:
+        next_try = None if gate.next_probe is None else self._on_wall(gate.next_probe)
+        return ServerStatus(gate.name, gate.reason, tuple(sorted(gate.feeds)), self._on_wall(gate.since), next_try)
+
+    def _on_wall(self, moment: float) -> int:
+        """A moment of the steady clock, in Unix milliseconds."""
+        return round((self._wall() - self._steady() + moment) * 1000)
+
+    def _uploads(self) -> tuple[UploadStatus, ...]:
+        running = self._parts.pipeline.in_flight
+        self._rates.keep(running)
+        return tuple(
+            UploadStatus(
+                entry_id,
+                entry.version.feed,
+                entry.version.path,
+                progress.size,
+                sent := progress.sent(),
+                self._rates.rate(entry_id, progress.began, sent),
+                self._on_wall(progress.began),
+                entry.attempts,
+            )
+            for entry_id, (entry, progress) in running.items()
+        )
+
+
+_KINDS = {Place.DELIVERY: Kind.DELIVERY, Place.ARCHIVE: Kind.ARCHIVE, None: Kind.SERVER}
+
+
+def _stale(since: int) -> Trouble:
+    return Trouble(
+        Kind.STALE,
+        "no file has arrived for longer than `expect_every`",
+        "See whether the job that exports them runs, and whether it writes to this directory",
+        since,
+    )
+
+
+def _trouble_of(record: Record, now: int) -> FileTrouble:
+    return FileTrouble(
+        record.id,
+        record.feed,
+        record.path,
+        record.state,
+        record.reason or "",
+        record.attempts,
+        record.changed_at,
+        None if record.closed_at else max(record.due_at, now),
+    )

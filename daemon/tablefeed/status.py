@@ -1,0 +1,255 @@
+"""What the daemon is doing, as people and programs are shown it: plain values, and the rules that name a state.
+
+`/api/status`, the page, `tablefeed status`, systemd's status line and the metrics all show this one picture. Times are
+Unix milliseconds here and become ISO 8601, in UTC, in `plain`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from tablefeed.model import printable
+
+
+class FeedState(StrEnum):
+    """How a feed is; the first that applies, in this order."""
+
+    PAUSED = "paused"
+    """Somebody has paused it."""
+    UNUSABLE = "unusable"
+    """Its directory cannot be read."""
+    BLOCKED = "blocked"
+    """Its files cannot be delivered or archived until somebody mends something."""
+    WAITING = "waiting"
+    """A server that it needs fails; its files are retried."""
+    STALE = "stale"
+    """No file has arrived for longer than `expect_every`."""
+    OK = "ok"
+
+
+class Kind(StrEnum):
+    """What sort of trouble a feed has."""
+
+    DIRECTORY = "directory"
+    DELIVERY = "delivery"
+    ARCHIVE = "archive"
+    SERVER = "server"
+    STALE = "stale"
+
+
+_STATE_OF = {
+    Kind.DIRECTORY: FeedState.UNUSABLE,
+    Kind.DELIVERY: FeedState.BLOCKED,
+    Kind.ARCHIVE: FeedState.BLOCKED,
+    Kind.SERVER: FeedState.WAITING,
+    Kind.STALE: FeedState.STALE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that keeps a feed from what it should do."""
+
+    kind: Kind
+    reason: str
+    remedy: str
+    """What to do about it; empty where it mends itself."""
+    since: int | None = None
+    next_try_at: int | None = None
+    """When the daemon tries again by itself; None: it does so now, or somebody must act."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """One feed."""
+
+    name: str
+    directory: str
+    datatable_id: str
+    state: FeedState
+    queued: int = 0
+    """Whole files that wait for their turn or their next try."""
+    queued_bytes: int = 0
+    uploading: int = 0
+    """Files that are claimed: they get their URL, wait for a slot, or are being sent."""
+    archiving: int = 0
+    """Delivered files that have not left their drop directory."""
+    unsettled: int = 0
+    """Files that are not whole yet, as far as they are known."""
+    retrying: int = 0
+    """Of those queued, uploading and archiving, the ones that have failed before."""
+    refused: int = 0
+    """Files that were set aside and have not been put back."""
+    delivered_today: int = 0
+    bytes_today: int = 0
+    oldest_queued_at: int | None = None
+    next_try_at: int | None = None
+    last_arrival_at: int | None = None
+    last_delivery_at: int | None = None
+    expect_every: float | None = None
+    """Seconds; None: nobody expects files."""
+    paused_at: int | None = None
+    troubles: tuple[Trouble, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatus:
+    """One upload in flight."""
+
+    id: int
+    feed: str
+    path: str
+    size: int
+    sent: int
+    rate: float
+    """Bytes a second, over the last seconds."""
+    started_at: int
+    attempts: int
+    """Failures before this try."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """A server that fails, so that files wait for it."""
+
+    origin: str
+    reason: str
+    feeds: tuple[str, ...]
+    since: int | None
+    next_try_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileTrouble:
+    """A file that waits for its next try, or was refused."""
+
+    id: int
+    feed: str
+    path: str
+    state: str
+    reason: str
+    attempts: int
+    changed_at: int
+    next_try_at: int | None
+    """None: it is not tried again until somebody asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteStatus:
+    """What was delivered in one minute."""
+
+    at: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The daemon at one moment."""
+
+    version: str
+    node: str
+    pid: int
+    now: int
+    started_at: int
+    draining: bool = False
+    bandwidth: int | None = None
+    """Bytes a second that uploads may take together now; None: no limit."""
+    bandwidth_source: str = ""
+    """Where that limit comes from, in words."""
+    ledger_problem: str = ""
+    """Why the ledger cannot be read; what comes from it is missing then."""
+    feeds: tuple[FeedStatus, ...] = ()
+    uploads: tuple[UploadStatus, ...] = ()
+    servers: tuple[ServerStatus, ...] = ()
+    files: tuple[FileTrouble, ...] = ()
+    """The latest of the files that wait for another try or were refused."""
+    hour: tuple[MinuteStatus, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nobody needs to look."""
+        fine = (FeedState.OK, FeedState.PAUSED)
+        return not self.ledger_problem and not self.servers and all(feed.state in fine for feed in self.feeds)
+
+
+def state_of(paused_at: int | None, troubles: Sequence[Trouble]) -> FeedState:
+    """How a feed with these troubles is."""
+    if paused_at is not None:
+        return FeedState.PAUSED
+    states = {_STATE_OF[trouble.kind] for trouble in troubles}
+    return next(state for state in FeedState if state in states or state is FeedState.OK)
+
+
+def stale_since(expect_every: float, arrived_at: int | None, known_at: int, now: int) -> int | None:
+    """Since when a file is overdue, in Unix milliseconds; None: none is.
+
+    A feed that never had a file is expected to get its first from when it was known.
+    """
+    if not expect_every:
+        return None
+    due = (known_at if arrived_at is None else arrived_at) + round(expect_every * 1000)
+    return due if now > due else None
+
+
+_LABELS = {
+    FeedState.UNUSABLE: "directory unusable",
+    FeedState.BLOCKED: "blocked",
+    FeedState.WAITING: "waiting for a server",
+    FeedState.STALE: "no file for too long",
+    FeedState.PAUSED: "paused",
+}
+
+
+def headline(snapshot: Snapshot) -> str:
+    """The state of things in one line: all is well, or what is not, the worst first."""
+    if snapshot.ledger_problem:
+        return f"the ledger cannot be read: {snapshot.ledger_problem}"
+    parts = ["ending: uploads in flight are finished"] if snapshot.draining else []
+    for state, label in _LABELS.items():
+        names = [feed.name for feed in snapshot.feeds if feed.state is state]
+        if names:
+            parts.append(f"{label}: {', '.join(names)}")
+    refused = sum(feed.refused for feed in snapshot.feeds)
+    if refused:
+        parts.append(f"{refused} {'file' if refused == 1 else 'files'} refused")
+    return "; ".join(parts) or "all is well"
+
+
+def plain(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot for JSON: names as printable text, times in ISO 8601, UTC."""
+    values = _plain(asdict(snapshot))
+    return {"ok": snapshot.ok, "headline": headline(snapshot), "totals": _totals(snapshot.feeds), **values}
+
+
+def _totals(feeds: Sequence[FeedStatus]) -> dict[str, Any]:
+    names = ("queued", "queued_bytes", "uploading", "archiving", "refused", "delivered_today", "bytes_today")
+    last = max((feed.last_delivery_at for feed in feeds if feed.last_delivery_at), default=None)
+    return {name: sum(getattr(feed, name) for feed in feeds) for name in names} | {
+        "last_delivery_at": last and iso(last)
+    }
+
+
+def iso(milliseconds: int) -> str:
+    """A moment in ISO 8601, UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_TIMES = {"at", "now", "since"}
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    match value:
+        case dict():
+            return {name: _plain(each, name) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case int() if key in _TIMES or key.endswith("_at"):
+            return iso(value)
+        case str():
+            return printable(value)
+        case _:
+            return value
