@@ -118,6 +118,7 @@ class Bench:
         self.feeds = {name: Feed(name, Path("/d"), "t", ACCESS, strict=strict) for name in names}
         self.front: Front | None = Front()
         self.held: list[Front] = []
+        self.paused: set[str] = set()
         self.gates = Gates(self.clock, lambda: 0.5)
         self.asked_gates = 0
         next_probe = self.gates.next_probe
@@ -137,6 +138,7 @@ class Bench:
             steady=self.clock,
             front=lambda _: self.front,
             held=lambda _, front: self.held.append(front),
+            paused=self.paused,
         )
 
     async def _work(self, entry: Entry) -> None:
@@ -208,6 +210,25 @@ async def test_a_paused_feed_starts_one_probe_and_the_others_go_on() -> None:
         await asyncio.sleep(0)
     assert Counter(bench.started) == {"bad": 1, "good": 3}
     await bench.stop(running)
+
+
+async def test_nothing_is_claimed_of_a_feed_that_somebody_has_paused_until_it_goes_on() -> None:
+    """Also when its files become due meanwhile; the dispatcher sleeps, and the others go on."""
+    bench = Bench(Queue(held=3, other=1), "held", "other")
+    bench.paused.add("held")
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(1)
+    bench.dispatcher.wake("held")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert bench.started == ["other"]
+    assert {want.feed for claim in bench.queue.claims for want in claim} == {"other"}
+    assert bench.turns < 10
+    bench.paused.clear()
+    bench.dispatcher.wake("held")
+    await bench.until(4)
+    await bench.stop(running)
+    assert Counter(bench.started) == {"held": 3, "other": 1}
 
 
 async def test_a_retry_is_claimed_when_it_is_due() -> None:

@@ -1,4 +1,4 @@
-from tablefeed.gates import Gates, Place
+from tablefeed.gates import Closed, Gates, Place
 
 
 class Clock:
@@ -147,3 +147,35 @@ def test_delivery_and_archive_are_blocked_apart() -> None:
     assert g.allowance("a") == 0
     assert g.feed_succeeded("a", Place.ARCHIVE)
     assert g.allowance("a") is None
+
+
+def test_what_is_closed_can_be_told_with_since_when_and_what_is_next() -> None:
+    """Since the moment at which it closed, whatever failed after that; a probe under way is what is next."""
+    g, clock = gates()
+    g.relate("a", "https://s")
+    g.relate("b", "https://s")
+    assert g.closed() == []
+    g.feed_failed("a", Place.DELIVERY, "key refused", 1, remedy="give it another")
+    began = clock.now
+    clock.now += 5
+    g.probe("a")
+    g.started("a", 2)
+    g.feed_failed("a", Place.DELIVERY, "key refused still", 2, remedy="give it another")
+    assert g.closed() == [
+        Closed(
+            "a", Place.DELIVERY, "key refused still", "give it another", began, None, frozenset({"a"}),
+        )
+    ]  # fmt: skip
+    g.ended("a", 2)
+    [told] = g.closed()
+    assert told.next_probe is not None
+    assert told.next_probe > clock.now
+    assert g.feed_succeeded("a", Place.DELIVERY)
+    for _ in range(2):
+        g.host_failed("https://s", "503", None, 1)
+    assert g.closed() == []
+    clock.now += 1
+    g.host_failed("https://s", "503", None, 1)
+    [server] = g.closed()
+    assert (server.name, server.place, server.since) == ("https://s", None, clock.now)
+    assert server.feeds == {"a", "b"}

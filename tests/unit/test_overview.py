@@ -1,0 +1,116 @@
+"""How the picture of the daemon is put together: how often the ledger is asked, and how fast uploads are."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from support.ledgers import Clock
+from tablefeed.assembly import Parts
+from tablefeed.errors import LedgerUnusable
+from tablefeed.gates import Gates
+from tablefeed.ledger.census import Census
+from tablefeed.overview import LEAST_AGE, PATIENCE, RATE_WINDOW, SHARE, Overview, Rates
+
+
+class Reader:
+    """A ledger that takes as long for a census as the test says."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.takes = 0.0
+        self.asked = 0
+        self.error: LedgerUnusable | None = None
+        self.hangs = False
+
+    async def census(self, _now: int) -> Census:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        self.clock.now += self.takes
+        if self.error:
+            raise self.error
+        return Census(refused={"orders": self.asked})
+
+    async def troubled(self, _limit: int) -> list[object]:
+        return []
+
+
+def overview_of(reader: Reader) -> Overview:
+    parts = SimpleNamespace(
+        gates=Gates(reader.clock, lambda: 0.5),
+        feeds={},
+        reader=reader,
+        tally=SimpleNamespace(hour=list),
+        pipeline=SimpleNamespace(in_flight={}),
+    )
+    return Overview(cast("Parts", cast("Any", parts)), wall=reader.clock, steady=reader.clock)
+
+
+async def test_many_who_look_at_once_cost_one_question() -> None:
+    """And who looks again at once is told the same."""
+    reader = Reader(Clock())
+    overview = overview_of(reader)
+    await asyncio.gather(*(overview.snapshot() for _ in range(50)))
+    assert reader.asked == 1
+    reader.clock.now += LEAST_AGE + 0.01
+    await overview.snapshot()
+    assert reader.asked == 2
+
+
+async def test_a_large_ledger_is_asked_the_more_rarely() -> None:
+    """It is busy with such questions for a twentieth of the time at most; what was changed by hand is seen at once."""
+    reader = Reader(Clock())
+    reader.takes = 2.0
+    overview = overview_of(reader)
+    await overview.snapshot()
+    reader.clock.now += SHARE * 2.0 - 1
+    await overview.snapshot()
+    assert reader.asked == 1
+    overview.expire()
+    await overview.snapshot()
+    assert reader.asked == 2
+    reader.clock.now += SHARE * 2.0 + 1
+    await overview.snapshot()
+    assert reader.asked == 3
+
+
+async def test_a_ledger_that_does_not_answer_is_told_and_what_it_said_last_is_kept() -> None:
+    """And it is told no more once it answers again."""
+    reader = Reader(Clock())
+    overview = overview_of(reader)
+    assert (await overview.snapshot()).ledger_problem == ""
+    reader.clock.now += 60
+    reader.error = LedgerUnusable("the ledger is damaged", "Move it aside")
+    assert (await overview.snapshot()).ledger_problem == "the ledger is damaged. Move it aside"
+    reader.clock.now += 60
+    reader.error = None
+    assert (await overview.snapshot()).ledger_problem == ""
+
+
+async def test_a_ledger_that_hangs_keeps_nobody_waiting_for_ever(monkeypatch: Any) -> None:
+    """Nobody who looks waits longer than a moment."""
+    monkeypatch.setattr("tablefeed.overview.PATIENCE", 0.01)
+    reader = Reader(Clock())
+    reader.hangs = True
+    async with asyncio.timeout(PATIENCE):
+        assert "did not answer" in (await overview_of(reader).snapshot()).ledger_problem
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    """An upload that stands still shows 0 after the window, and one that begins anew does not show less than 0."""
+    clock = Clock(1000.0)
+    rates = Rates(clock)
+    clock.now += 1
+    assert rates.rate(1, 1000.0, 500) == 500
+    for sent in range(1000, 10_001, 500):
+        clock.now += 1
+        assert rates.rate(1, 1000.0, sent) == 500
+    for _ in range(round(RATE_WINDOW) + 1):
+        clock.now += 1
+        slow = rates.rate(1, 1000.0, 10_000)
+    assert slow == 0
+    clock.now += 1
+    assert rates.rate(1, clock.now - 1, 100) == 100
+    rates.keep([2])
+    assert rates.rate(1, clock.now, 0) == 0
