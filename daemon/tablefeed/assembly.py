@@ -30,6 +30,7 @@ from tablefeed.ledger.reader import Reader
 from tablefeed.links import Archivers, Inbox, Links, Unusable, still_there
 from tablefeed.model import ApiAccess, Feed, FileVersion
 from tablefeed.news import News
+from tablefeed.outcomes import Outcomes
 from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.presign import Presigner
@@ -147,7 +148,7 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
     for feed in feeds:
         gates.relate(feed.name, feed.api.origin)
     slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name))
-    pipeline = _pipeline(means, by_name, slots, gates, links, news)
+    pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news), links)
     links.dispatcher = dispatcher = _dispatcher(means, by_name, gates, links, pipeline, pauses)
     make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), links)
     links.intakes |= {feed.name: make_intake(feed) for feed in feeds}
@@ -179,9 +180,7 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
     )
 
 
-def _pipeline(
-    means: _Means, feeds: Mapping[str, Feed], slots: FairSlots, gates: Gates, links: Links, news: News
-) -> Pipeline:
+def _pipeline(means: _Means, feeds: Mapping[str, Feed], slots: FairSlots, outcomes: Outcomes, links: Links) -> Pipeline:
     clocks = ServerClocks(time.time, steady)
     return Pipeline(
         feeds,
@@ -191,9 +190,8 @@ def _pipeline(
         Contents(means.ledger, partial(_digest, means.readers)),
         means.archivers,
         slots,
-        gates,
+        outcomes,
         Ports(links.look, links.due, still_there),
-        news,
         wall=time.time,
         random=random.random,
         steady=steady,

@@ -8,14 +8,13 @@ from typing import assert_never
 
 import structlog
 
-from tablefeed import news
 from tablefeed.archive import Archiver
 from tablefeed.duplicates import Contents
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
-from tablefeed.gates import Gates, Place
+from tablefeed.gates import Place
 from tablefeed.ledger import Closing, Failure, Ledger
 from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
-from tablefeed.news import News
+from tablefeed.outcomes import Outcomes
 from tablefeed.presign import Presigner
 from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
 from tablefeed.slots import Draining, FairSlots
@@ -52,9 +51,8 @@ class Pipeline:
         contents: Contents,
         archivers: Callable[[str], Archiver],
         slots: FairSlots,
-        gates: Gates,
+        outcomes: Outcomes,
         ports: Ports,
-        news: News,
         *,
         wall: Callable[[], float],
         random: Callable[[], float],
@@ -71,9 +69,8 @@ class Pipeline:
         self._contents = contents
         self._archivers = archivers
         self._slots = slots
-        self._gates = gates
+        self._outcomes = outcomes
         self._ports = ports
-        self._news = news
         self._wall = wall
         self._random = random
         self._tries = Tries()
@@ -108,15 +105,17 @@ class Pipeline:
                 return await self._skip(feed, entry, earlier, earlier.receipt)
             receipt = await self._send(feed, entry)
             await asyncio.shield(self._ledger.uploaded(entry.id, receipt, target=feed.target))
-        self._note_delivery(feed, entry, receipt)
+        self._tries.delivered(entry)
+        self.delivered += 1
+        self.progressed_at = self._steady()
+        self._outcomes.delivered(feed, entry, receipt)
         return replace(entry, state=State.UPLOADED, receipt=receipt)
 
     async def _skip(self, feed: Feed, entry: Entry, earlier: Entry, proof: Receipt) -> Entry:
         now = self._in(0)
         receipt = replace(proof, started_at=now, finished_at=now)
         await self._ledger.uploaded(entry.id, receipt, target=feed.target, duplicate_of=earlier.id)
-        self._news.tell(news.Skipped(feed.name, entry))
-        log.info("file_skipped", feed=feed.name, path=entry.version.path, same_as=earlier.version.path, id=earlier.id)
+        self._outcomes.skipped(feed, entry, earlier)
         return replace(entry, state=State.UPLOADED, receipt=receipt, duplicate_of=earlier.id)
 
     async def _send(self, feed: Feed, entry: Entry) -> Receipt:
@@ -132,7 +131,7 @@ class Pipeline:
             except GrantExpired as error:
                 if not isinstance(self._decide(entry, error, tries), Regrant):
                     raise
-                log.info("grant_refreshed", feed=feed.name, path=entry.version.path, reason=str(error))
+                self._outcomes.grant_refused(feed, entry, error)
                 entry = replace(entry, grant=None)
 
     async def _granted(self, feed: Feed, entry: Entry, tries: int) -> Entry:
@@ -140,9 +139,8 @@ class Pipeline:
         granted = await self._presigner.with_grant(feed, entry)
         if granted.grant is not entry.grant:
             refreshed = entry.grant is not None or tries > 1
-            self._news.tell(news.Granted(feed.name, self._steady() - began, refreshed))
+            self._outcomes.granted(feed, self._steady() - began, refreshed=refreshed)
             self._tries.granted(entry)
-            self._note_reachable(feed.api.origin)
         return granted
 
     async def _put(self, feed: Feed, entry: Entry) -> Receipt:
@@ -150,8 +148,7 @@ class Pipeline:
             raise AssertionError("an upload needs a grant")
         progress = Progress(entry.version.size, self._steady())
         self.in_flight[entry.id] = (entry, progress)
-        self._news.tell(news.Sending(feed.name, entry))
-        log.debug("upload_started", feed=feed.name, path=entry.version.path, bytes=entry.version.size)
+        self._outcomes.sending(feed, entry)
         is_first = self._tries.sending(entry)
         try:
             return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress)
@@ -171,41 +168,9 @@ class Pipeline:
         )
         await asyncio.shield(self._ledger.archived(Closing(entry.id, moved.destination, moved.left_in_place)))
         self.progressed_at = self._steady()
-        self._news.tell(news.Archived(feed.name, entry, self.progressed_at - began))
-        log.info("file_archived", feed=feed.name, path=entry.version.path, destination=moved.destination)
-        if self._gates.feed_succeeded(feed.name, Place.ARCHIVE):
-            self._note_resumed(feed, Place.ARCHIVE)
+        self._outcomes.archived(feed, entry, moved.destination, self.progressed_at - began)
         if moved.stranger:
             self._ports.look(feed.name, entry.version.path)
-
-    def _note_delivery(self, feed: Feed, entry: Entry, receipt: Receipt) -> None:
-        self._tries.delivered(entry)
-        self.delivered += 1
-        self.progressed_at = self._steady()
-        self._news.tell(news.Delivered(feed.name, entry, receipt))
-        log.info(
-            "file_delivered",
-            feed=feed.name,
-            path=entry.version.path,
-            bytes=receipt.size,
-            seconds=round((receipt.finished_at - receipt.started_at) / 1000, 3),
-            md5=receipt.md5,
-            verified=receipt.verified,
-            request_id=receipt.request_id,
-            attempts=entry.attempts + 1,
-        )
-        self._gates.depend(feed.name, feed.api.origin, receipt.origin)
-        if self._gates.feed_succeeded(feed.name, Place.DELIVERY):
-            self._note_resumed(feed, Place.DELIVERY)
-        self._note_reachable(receipt.origin)
-
-    def _note_resumed(self, feed: Feed, place: Place) -> None:
-        self._news.tell(news.Unblocked(feed.name, place.value))
-        log.info("feed_resumed", feed=feed.name, place=place.value)
-
-    def _note_reachable(self, origin: str) -> None:
-        if self._gates.host_succeeded(origin):
-            log.info("host_reachable_again", origin=origin)
 
     def _decide(
         self, entry: Entry, error: DeliveryError, grants: int
@@ -225,14 +190,13 @@ class Pipeline:
         decision = self._decide(entry, error, grants=3)
         match decision:
             case Again():
-                self._note_host(feed, entry, error)
-                self._warn("file_delayed", entry, error, wait=decision.delay)
+                self._outcomes.delayed(feed, entry, error, decision.delay)
                 await self._put_back(entry, error, decision.delay, keep_grant=decision.keep_grant)
             case Pause():
                 if decision.error.maybe_file:
                     self._tries.refused(entry)
                 place = Place.ARCHIVE if entry.state is State.UPLOADED else Place.DELIVERY
-                self._note_pause(feed, entry, place, decision.error)
+                self._outcomes.blocked(feed, entry, place, decision.error)
                 # The grant itself may be what is wrong, and a refused one has made no object.
                 await self._put_back(entry, decision.error, decision.delay, keep_grant=False)
             case LookAgain():
@@ -240,7 +204,7 @@ class Pipeline:
             case SetAside():
                 self._tries.closed(entry)
                 await self._ledger.rejected(entry.id, decision.error)
-                self._news.tell(news.Rejected(feed.name, entry.version.path, str(decision.error)))
+                self._outcomes.rejected(feed.name, entry.version.path, decision.error)
                 await self._set_aside(feed, entry.id, entry.version, decision.error)
             case Regrant():
                 raise AssertionError("new grants are fetched before a try ends")
@@ -249,7 +213,7 @@ class Pipeline:
 
     async def _put_back(self, entry: Entry, error: DeliveryError, delay: float, *, keep_grant: bool) -> None:
         self._tries.failed(entry)
-        self._news.tell(news.Failed(entry.version.feed, type(error).__name__))
+        self._outcomes.failed(entry, error)
         due_at = self._in(delay)
         await self._ledger.failed(Failure(entry.id, error, due_at, counts=True, keep_grant=keep_grant))
         self._ports.due(due_at)
@@ -257,48 +221,13 @@ class Pipeline:
     def _in(self, seconds: float) -> int:
         return round((self._wall() + seconds) * 1000)
 
-    def _note_host(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
-        if isinstance(error, Transient | GrantExpired) and error.origin is not None and error.is_outage:
-            self._gates.relate(feed.name, error.origin)
-            if self._gates.host_failed(error.origin, str(error), error.retry_after, entry.id):
-                log.error(
-                    "host_failing",
-                    origin=error.origin,
-                    reason=str(error),
-                    effect="its files wait and are retried",
-                )
-
-    def _note_pause(self, feed: Feed, entry: Entry, place: Place, error: FeedBlocked) -> None:
-        closed = self._gates.feed_failed(feed.name, place, error.reason, entry.id, remedy=error.remedy)
-        if closed:
-            self._news.tell(news.Blocked(feed.name, place.value, error.reason, error.remedy))
-        report = log.error if closed else log.debug
-        report(
-            "feed_paused",
-            feed=feed.name,
-            place=place.value,
-            reason=error.reason,
-            remedy=error.remedy,
-            effect="its files stay and wait",
-        )
-
-    def _warn(self, event: str, entry: Entry, error: DeliveryError, wait: float) -> None:
-        log.warning(
-            event,
-            feed=entry.version.feed,
-            path=entry.version.path,
-            reason=str(error),
-            failures=entry.attempts + 1,
-            next_try_in=round(wait, 1),
-        )
-
     async def _look_again(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
-        log.info("file_changed", feed=feed.name, path=entry.version.path, reason=str(error))
+        self._outcomes.changed(feed, entry, error)
         try:
             unchanged = await self._ports.still_there(feed, entry.version)
         except DiskTrouble as trouble:
             delay = backoff(entry.attempts + 1, self._random)
-            self._warn("file_delayed", entry, trouble, wait=delay)
+            self._outcomes.delayed(feed, entry, trouble, delay)
             await self._put_back(entry, trouble, delay, keep_grant=True)
             return
         if unchanged:
@@ -308,13 +237,13 @@ class Pipeline:
             return
         self._tries.closed(entry)
         await self._ledger.gone(entry.id)
-        self._news.tell(news.Vanished(feed.name, entry.version.path))
+        self._outcomes.vanished(feed, entry)
         self._ports.look(feed.name, entry.version.path)
 
     async def refuse(self, version: FileVersion, error: FileRefused) -> None:
         """Set a file aside that never got into the queue."""
         entry_id = await self._ledger.refuse(version, error)
-        self._news.tell(news.Rejected(version.feed, version.path, str(error)))
+        self._outcomes.rejected(version.feed, version.path, error)
         await self._set_aside(self._feeds[version.feed], entry_id, version, error)
 
     async def set_aside_leftovers(self) -> None:
