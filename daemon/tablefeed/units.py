@@ -33,6 +33,8 @@ LONGEST = 36_500 * 86_400
 """Seconds: the longest duration that is accepted. It keeps every time within what clocks and databases can hold."""
 LARGEST = 2**63 - 1
 """Bytes: the largest size that is accepted."""
+SLOWEST = 2**10
+"""Bytes a second: the lowest rate that is accepted. Below it stores give uploads up for dead."""
 
 
 def parse_duration(text: str) -> float:
@@ -91,14 +93,14 @@ def format_size(count: float) -> str:
     return f"{count / _BYTES['TiB']:.1f}".removesuffix(".0") + "TiB"
 
 
-def parse_rate(text: str) -> float:
-    """Bytes a second, more than 0."""
+def parse_rate(text: str) -> int:
+    """Bytes a second."""
     size, _, second = text.rpartition("/")
     if second != "s" or not _SIZE.fullmatch(size):
         raise ValueError('is not a rate; write it like "20MiB/s"')
-    rate = float(parse_size(size))
-    if not rate:
-        raise ValueError('moves nothing; write a rate like "20MiB/s"')
+    rate = parse_size(size)
+    if rate < SLOWEST:
+        raise ValueError(f'is too slow; the slowest is "{format_rate(SLOWEST)}"')
     return rate
 
 
