@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 import aiohttp
@@ -16,16 +17,29 @@ CHUNK = 2**20
 _TURNS = 16
 """Turns of the loop for which an answer that is there already may be read before more is sent."""
 
+Admit = Callable[[int], Awaitable[int]]
+"""Waits until some of so many bytes may be sent, and returns how many: at least 1, at most all."""
+
+
+async def unthrottled(wanted: int) -> int:
+    """All bytes may go at once."""
+    return wanted
+
 
 class FileBody(aiohttp.Payload):
     """Sent once, never replayed; its length is known and its progress visible."""
 
-    def __init__(self, source: Source, executor: Executor) -> None:
-        """`source` has read its first chunk already; `executor` runs the rest of the reading."""
+    def __init__(self, source: Source, executor: Executor, admit: Admit = unthrottled) -> None:
+        """`source` has read its first chunk already; `executor` runs the rest of the reading.
+
+        Each piece of it goes out when `admit` allows.
+        """
         super().__init__(source, content_type="application/octet-stream")
         self._source = source
         self._file = AsyncFileIO(source.file, asyncio.get_running_loop(), executor)
         self._size: int = source.version.size
+        self._admit = admit
+        self._waits = False
         self._writer: AbstractStreamWriter | None = None
         self.handed = 0
         """Bytes given to the connection."""
@@ -46,17 +60,32 @@ class FileBody(aiohttp.Payload):
         raise TypeError("a file is sent as bytes")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send all of it, chunk by chunk, as fast as the connection takes it."""
+        """Send all of it, chunk by chunk, as fast as the connection takes it and the throttle allows."""
         self.begun.set()
         self._writer = writer
         chunk = self._source.first
         while True:
-            await _listen(writer)
-            await writer.write(chunk)
-            self.handed += len(chunk)
+            await self._send(writer, memoryview(chunk))
             if self.handed == self._size:
                 return
             chunk = await self._read(min(CHUNK, self._size - self.handed))
+
+    async def _send(self, writer: AbstractStreamWriter, rest: memoryview) -> None:
+        while True:
+            piece = rest[: await self._allowed(len(rest))]
+            await _listen(writer)
+            await writer.write(piece)
+            self.handed += len(piece)
+            if len(piece) == len(rest):
+                return
+            rest = rest[len(piece) :]
+
+    async def _allowed(self, wanted: int) -> int:
+        self._waits = True
+        try:
+            return await self._admit(wanted)
+        finally:
+            self._waits = False
 
     async def _read(self, size: int) -> bytes:
         try:
@@ -73,6 +102,10 @@ class FileBody(aiohttp.Payload):
         """Bytes that the kernel has taken: those handed over less those that still wait in the transport."""
         transport = getattr(self._writer, "transport", None)
         return self.handed - (transport.get_write_buffer_size() if transport else 0)
+
+    def is_held_back(self) -> bool:
+        """Whether nothing moves because nothing may: the throttle makes it wait, and the kernel has all before that."""
+        return self._waits and self.sent() == self.handed
 
 
 async def _listen(writer: AbstractStreamWriter) -> None:
@@ -94,7 +127,10 @@ async def _listen(writer: AbstractStreamWriter) -> None:
 
 
 class StallGuard:
-    """Lets a deadline pass when a body has made no progress for a while, measured at the socket."""
+    """Lets a deadline pass when a body has made no progress for a while, measured at the socket.
+
+    The time for which the throttle holds it back does not count.
+    """
 
     def __init__(self, body: FileBody, deadline: asyncio.Timeout, seconds: float) -> None:
         """The deadline passes after `seconds` to 1.25 times as many without progress."""
@@ -108,7 +144,7 @@ class StallGuard:
 
     def _check(self) -> None:
         sent, now = self._body.sent(), self._loop.time()
-        if sent != self._seen:
+        if sent != self._seen or self._body.is_held_back():
             self._seen, self._since = sent, now
         elif now - self._since >= self._seconds:
             self._deadline.reschedule(now)

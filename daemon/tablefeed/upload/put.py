@@ -25,7 +25,7 @@ from tablefeed.expiry import demanded_headers, secrets_in, signed_headers
 from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, read_body, translated
 from tablefeed.lease import Writer, writer_unknown
 from tablefeed.model import FileVersion, Grant, Receipt
-from tablefeed.upload.body import CHUNK, FileBody, StallGuard
+from tablefeed.upload.body import CHUNK, Admit, FileBody, StallGuard, unthrottled
 from tablefeed.upload.source import Source
 
 EXPECT_ABOVE = 2**20
@@ -84,13 +84,17 @@ class Uploader:
         stall_timeout: float,
         allow_http: bool = False,
         writer_of: Callable[[int], Writer] = writer_unknown,
+        admit: Admit = unthrottled,
     ) -> None:
         """`executor` runs the reading; `wall` gives Unix seconds; `stall_timeout` in seconds.
+
+        Each piece of a body goes out when `admit` allows it.
 
         `writer_of` tells who has a file open for writing. `lease.writer_of` needs SIGIO to be ignored, which a daemon
         may do and a library may not.
         """
         self._writer_of = writer_of
+        self._admit = admit
         self._session = session
         self._executor = executor
         self._clocks = clocks
@@ -161,7 +165,7 @@ class Uploader:
         origin = origin_of(url)
         overdue = grant.expires_at <= self._clocks.now(origin)
         started_at = round(self._wall() * 1000)
-        body = FileBody(source, self._executor)
+        body = FileBody(source, self._executor, self._admit)
         progress.sent = body.sent
         expect = source.version.size > EXPECT_ABOVE and not self._is_mute(origin)
         try:
