@@ -244,7 +244,6 @@ def test_plain_http_is_taken_when_allowed(site: Site) -> None:
         ("feed", {"x": KEY}, "feed", "did you mean feeds?"),
         ("_env_file", {"x": KEY}, "_env_file", "allowed are api, feeds"),
         ("tenant_id", {"x": KEY}, "tenant_id", "it belongs in [api]"),
-        ("upload", {"bandwidth": ""}, "upload.bandwidth", "not available in this version"),
     ],
 )
 def test_unknown_keys_are_refused(site: Site, section: str, keys: dict[str, str], path: str, text: str) -> None:
@@ -272,10 +271,12 @@ def test_archive_keep_without_an_archive_is_refused(site: Site, archive: str) ->
 
 
 def test_what_a_reload_cannot_change_is_named(site: Site) -> None:
-    """All of [api] and [upload] that makes a feed what it is applies at once; the rest is told by its path."""
+    """What makes a feed what it is, and the bandwidth, apply at once; the rest is told by its path."""
     running = site.load()
     api = site.api | {"tenant_id": "tenant-2", "concurrency": 2}
-    wanted = site.load(api=api, upload={"max_size": "1GiB", "concurrency": 3}, log={"level": "debug"})
+    wanted = site.load(
+        api=api, upload={"max_size": "1GiB", "concurrency": 3, "bandwidth": "1MiB/s"}, log={"level": "debug"}
+    )
     assert needs_restart(running, running) == []
     assert needs_restart(running, wanted) == ["api.concurrency", "upload.concurrency", "log.level"]
 

@@ -105,7 +105,6 @@ def test_numbers_stay_text_where_text_is_wanted() -> None:
         ("TABLEFEED_FEED", "did you mean TABLEFEED_FEEDS?"),
         ("TABLEFEED_FEEDS__0__NAME", "as a JSON list"),
         ("TABLEFEED_UPLOAD", "each key has its own variable, as in TABLEFEED_UPLOAD__CONCURRENCY"),
-        ("TABLEFEED_UPLOAD__BANDWIDTH", "not available in this version"),
         ("TABLEFEED_HTTP_PORT", "is unknown"),
         ("TABLEFEED_API__X_SERVICE_HOST", "is unknown"),
         ("TABLEFEED_COLOUR", "is unknown"),

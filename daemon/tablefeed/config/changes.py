@@ -2,8 +2,8 @@
 
 from tablefeed.config.model import Settings
 
-_OF_FEEDS = {"api": {"base_url", "tenant_id", "api_key_file"}, "upload": {"max_size"}}
-"""Keys outside of [[feeds]] that are part of what a feed is."""
+_EXCHANGED = {"api": {"base_url", "tenant_id", "api_key_file"}, "upload": {"max_size", "bandwidth"}}
+"""Keys outside of [[feeds]] that a reload exchanges: those that are part of what a feed is, and the limit."""
 
 
 def needs_restart(running: Settings, wanted: Settings) -> list[str]:
@@ -13,5 +13,5 @@ def needs_restart(running: Settings, wanted: Settings) -> list[str]:
         f"{section}.{key}"
         for section, values in new.items()
         for key, value in values.items()
-        if old[section][key] != value and key not in _OF_FEEDS.get(section, ())
+        if old[section][key] != value and key not in _EXCHANGED.get(section, ())
     ]

@@ -9,7 +9,9 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
+from tablefeed.config.bandwidth import TIMETABLE
 from tablefeed.config.model import LATER, SECTIONS, Settings
+from tablefeed.throttle import Schedule
 
 Place = tuple[str | int, ...]
 """Where a value belongs: ("upload", "concurrency"), ("feeds", 1, "directory")."""
@@ -78,21 +80,31 @@ class EnvironmentSource(PydanticBaseSettingsSource):
         elif name in _PLACES:
             section, key = _PLACES[name]
             self.origins[section, key] = name
-            self.values.setdefault(section, {})[key] = _typed(text, SECTIONS[section].model_fields[key].annotation)
+            kind = SECTIONS[section].model_fields[key].annotation
+            self.values.setdefault(section, {})[key] = self._value(name, text, kind)
         else:
             self.problems.append((name, _unknown(name)))
+
+    def _value(self, name: str, text: str, kind: Any) -> Any:
+        if kind == Schedule and text.lstrip().startswith("["):
+            return self._json(name, text, f"use {TIMETABLE}")
+        return _typed(text, kind)
 
     def _take_feeds(self, text: str) -> None:
         """A list that cannot be read still overrides the file's, so that no other feeds are taken for these."""
         self.origins["feeds",] = FEEDS_VARIABLE
-        self.values["feeds"] = None
+        self.values["feeds"] = self._json(FEEDS_VARIABLE, text, _FEEDS_FORM)
+
+    def _json(self, name: str, text: str, form: str) -> Any:
+        """What a text in JSON says; None, and a problem that shows the form, where it says nothing."""
         try:
-            self.values["feeds"] = json.loads(text)
+            return json.loads(text)
         except json.JSONDecodeError as error:
             where = f"line {error.lineno}, column {error.colno}"
-            self.problems.append((FEEDS_VARIABLE, f"is not valid JSON: {error.msg} ({where}); {_FEEDS_FORM}"))
+            self.problems.append((name, f"is not valid JSON: {error.msg} ({where}); {form}"))
         except RecursionError:
-            self.problems.append((FEEDS_VARIABLE, f"is nested too deeply: {_FEEDS_FORM}"))
+            self.problems.append((name, f"is nested too deeply: {form}"))
+        return None
 
 
 _FEEDS_FORM = 'use [{"name": "orders", "directory": "/srv/exports/orders", "datatable_id": "table-456"}]'

@@ -26,7 +26,7 @@ STRFTIME_CODES = "aAbBdeFGHIjmMpSuUVwWyYzZ%"
 class Form:
     """How a value is written in a file, when that is not how it is held."""
 
-    write: Callable[[Any], str]
+    write: Callable[[Any], Any]
     pattern: str
     """For editors: a regular expression, in the dialect of JSON Schema."""
 
@@ -40,9 +40,10 @@ def _exact_size(value: int) -> str:
     return text if parse_size(text) == value else f"{value}B"
 
 
-_NUMBER = r"[0-9]+(\.[0-9]+)?"
-DURATION = Form(format_duration, f"^(?=.)({_NUMBER}d)?({_NUMBER}h)?({_NUMBER}m)?({_NUMBER}s)?({_NUMBER}ms)?$")
-SIZE = Form(_exact_size, f"^{_NUMBER}(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$")
+NUMBER = r"[0-9]+(\.[0-9]+)?"
+DURATION = Form(format_duration, f"^(?=.)({NUMBER}d)?({NUMBER}h)?({NUMBER}m)?({NUMBER}s)?({NUMBER}ms)?$")
+UNIT = "(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)"
+SIZE = Form(_exact_size, f"^{NUMBER}{UNIT}?$")
 
 
 def option(default: Any, about: str, *, example: Any = None, **limits: Any) -> Any:

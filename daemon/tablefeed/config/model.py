@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tablefeed.config.bandwidth import Bandwidth
 from tablefeed.config.fields import (
     AbsolutePath,
     BaseUrl,
@@ -117,6 +118,11 @@ class UploadSettings(Section):
     """Sending files to the object store."""
 
     concurrency: int = option(16, "uploads at a time, of all feeds together", ge=1)
+    bandwidth: Bandwidth = option(
+        "",
+        'the most that all uploads send together: a rate such as "20MiB/s", or a timetable by local time of day such '
+        'as [["08:00", "5MiB/s"], ["19:00", ""]]; "": no limit',
+    )
     stall_timeout: PositiveDuration = option(
         "60s", "an upload that moves no byte for so long is broken off and repeated"
     )
@@ -217,6 +223,5 @@ SECTIONS: dict[str, type[Section]] = {
 
 LATER = {
     "feeds": ("notify_url",),
-    "upload": ("bandwidth",),
 }
 """Keys that a later version will have."""
