@@ -38,6 +38,7 @@ from tablefeed.processmind import ProcessMindApi
 from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
 from tablefeed.tally import Tally
+from tablefeed.throttle import Throttle
 from tablefeed.upload import Uploader, digest, grant_headers
 
 log = structlog.get_logger("service")
@@ -74,6 +75,7 @@ class Parts:
     pipeline: Pipeline
     dispatcher: Dispatcher
     slots: FairSlots
+    throttle: Throttle
     gates: Gates
     intakes: Mapping[str, Intake]
     """By the name of the feed, as `feeds`; both change with a reload."""
@@ -101,6 +103,7 @@ class _Means:
     chores: ThreadPoolExecutor
     archivers: Archivers
     reader: Reader
+    throttle: Throttle
 
 
 @asynccontextmanager
@@ -119,9 +122,11 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
     archivers = Archivers()
     reader = Reader(settings.ledger.url)
+    throttle = Throttle(settings.upload.bandwidth, time.time)
     try:
         async with make_session(settings.upload.concurrency + settings.api.concurrency, context) as session:
-            parts = _connected(_Means(settings, keys, ledger, session, readers, chores, archivers, reader), feeds)
+            means = _Means(settings, keys, ledger, session, readers, chores, archivers, reader, throttle)
+            parts = _connected(means, feeds)
             await ledger.know([feed.name for feed in feeds])
             for record in await ledger.feed_records():
                 if record.paused_at is not None:
@@ -158,6 +163,7 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
         pipeline=pipeline,
         dispatcher=dispatcher,
         slots=slots,
+        throttle=means.throttle,
         gates=gates,
         intakes=links.intakes,
         roster=Roster(
@@ -250,6 +256,7 @@ def _uploader(means: _Means, clocks: ServerClocks) -> Uploader:
         stall_timeout=means.settings.upload.stall_timeout,
         allow_http=means.settings.upload.allow_http,
         writer_of=writer_of,
+        admit=means.throttle.admit,
     )
 
 
