@@ -21,6 +21,7 @@ from tablefeed.lease import writer_of
 from tablefeed.model import ApiAccess, FileVersion, Grant
 from tablefeed.processmind import ProcessMindApi
 from tablefeed.upload import Uploader
+from tablefeed.upload.body import Admit, unthrottled
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -117,10 +118,12 @@ async def listening(
 
 
 @asynccontextmanager
-async def uploading(*, stall_timeout: float = 20.0, ca_file: Path | None = None) -> AsyncIterator[Uploader]:
+async def uploading(
+    *, stall_timeout: float = 20.0, ca_file: Path | None = None, admit: Admit = unthrottled, connections: int = 16
+) -> AsyncIterator[Uploader]:
     """An uploader with a session and threads of its own."""
     with ThreadPoolExecutor(4) as executor:
-        async with make_session(16, tls_context(ca_file)) as session:
+        async with make_session(connections, tls_context(ca_file)) as session:
             yield Uploader(
                 session,
                 executor,
@@ -128,6 +131,7 @@ async def uploading(*, stall_timeout: float = 20.0, ca_file: Path | None = None)
                 wall=time.time,
                 stall_timeout=stall_timeout,
                 writer_of=writer_of,
+                admit=admit,
             )
 
 

@@ -1,0 +1,226 @@
+"""The bandwidth: what arrives at a store, in how much time, and from whom."""
+
+import asyncio
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from support.stores import grant_for, listening, uploading
+from tablefeed.errors import GrantExpired, Stalled
+from tablefeed.model import FileVersion
+from tablefeed.throttle import Throttle
+from tablefeed.upload import Progress
+
+MIB = 2**20
+WINDOW = 10.0
+
+
+class Meter:
+    """A store that notes when how many bytes of which upload came, and answers when it has all."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[tuple[float, str, int]] = []
+        self.news = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        name = head.split()[1].partition("?")[0].strip("/")
+        missing = int(head.lower().split("content-length: ")[1].split()[0])
+        if "100-continue" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while missing:
+            piece = await reader.read(MIB)
+            if not piece:
+                return
+            missing -= len(piece)
+            self.arrivals.append((time.monotonic(), name, len(piece)))
+            self.news.set()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    @property
+    def received(self) -> int:
+        """Bytes so far."""
+        return sum(size for _, _, size in self.arrivals)
+
+    @property
+    def lasted(self) -> float:
+        """Seconds between the first bytes and the latest."""
+        return self.arrivals[-1][0] - self.arrivals[0][0] if self.arrivals else 0.0
+
+    async def until(self, received: int = 0, lasted: float = 0.0, uploads: int = 1) -> None:
+        """Wait until so much has come, for so long, of so many."""
+        async with asyncio.timeout(60):
+            while self.received < received or self.lasted < lasted or len(self.within(0, math.inf)) < uploads:
+                self.news.clear()
+                await self.news.wait()
+
+    def within(self, begin: float, end: float) -> Counter[str]:
+        """Bytes of each upload between two moments, in seconds after the first bytes."""
+        found: Counter[str] = Counter()
+        for moment, name, size in self.arrivals:
+            if begin <= moment - self.arrivals[0][0] < end:
+                found[name] += size
+        return found
+
+
+def sparse(path: Path, size: int) -> FileVersion:
+    """A file of zeros that takes no space, and its version."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return FileVersion.of("orders", path.name, path.stat())
+
+
+@asynccontextmanager
+async def sending(
+    directory: Path, throttle: Throttle, meter: Meter, *, count: int, size: int, stall_timeout: float = 20.0
+) -> AsyncIterator[list[asyncio.Task[object]]]:
+    """That many uploads under way; at the end they are cut off."""
+    async with (
+        listening(meter) as origin,
+        uploading(stall_timeout=stall_timeout, admit=throttle.admit, connections=count) as uploader,
+    ):
+        tasks: list[asyncio.Task[object]] = []
+        for number in range(count):
+            version = sparse(directory / f"{count}-{number}.csv", size)
+            grant = grant_for(f"{origin}/{number}?X-Amz-Signature=5ecre7")
+            tasks.append(asyncio.create_task(uploader.upload(directory, version, grant, Progress(size))))
+        try:
+            yield tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def measured(directory: Path, rate: int, count: int) -> Meter:
+    """What arrives of that many endless uploads in a little more than the window."""
+    meter = Meter()
+    size = round(rate * (WINDOW + 5)) if count == 1 else rate
+    async with sending(directory, Throttle(rate, time.time), meter, count=count, size=size) as tasks:
+        await meter.until(lasted=WINDOW + 1.5)
+        assert not any(task.done() for task in tasks)
+    return meter
+
+
+async def test_a_limit_holds_within_5_percent_over_ten_seconds(tmp_path: Path) -> None:
+    """5 MiB/s with 1 and with 16 uploads: in the first ten seconds, in later ones, and for each of the 16 the same."""
+    rate, counts = 5 * MIB, (1, 16)
+    meters = await asyncio.gather(*(measured(tmp_path, rate, count) for count in counts))
+    for count, meter in zip(counts, meters, strict=True):
+        for begin in (0.0, 0.5, 1.0, 1.5):
+            share = meter.within(begin, begin + WINDOW)
+            ratio = share.total() / (rate * WINDOW)
+            print(f"{count} uploads, {begin} s to {begin + WINDOW} s: {ratio:.3f} of the limit")
+            assert abs(ratio - 1) < 0.05
+        assert len(share) == count
+        assert max(share.values()) - min(share.values()) < 0.1 * max(share.values())
+
+
+async def test_a_low_limit_is_kept_without_stalls(tmp_path: Path) -> None:
+    """Uploads that wait longer for their turn than the stall timeout are not given up, and send in small pieces."""
+    rate, count, size = 64 * 2**10, 40, 8 * 2**10
+    meter = Meter()
+    throttle = Throttle(rate, time.time)
+    async with sending(tmp_path, throttle, meter, count=count, size=size, stall_timeout=0.4) as tasks:
+        await asyncio.gather(*tasks)
+    assert meter.received == count * size
+    assert 0.85 * count * size / rate - 0.3 < meter.lasted < 2 * count * size / rate
+    assert max(size for _, _, size in meter.arrivals) <= rate / 4
+
+
+async def test_a_store_that_takes_nothing_is_noticed_under_a_limit(tmp_path: Path) -> None:
+    """What waits for its turn is excused; what may go and does not is a stall."""
+    taken = asyncio.Event()
+
+    async def take_the_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        taken.set()
+
+    version = sparse(tmp_path / "a.csv", 100 * MIB)
+    throttle = Throttle(50 * MIB, time.time)
+    async with listening(take_the_head) as origin, uploading(stall_timeout=0.5, admit=throttle.admit) as uploader:
+        with pytest.raises(Stalled):
+            await uploader.upload(tmp_path, version, grant_for(f"{origin}/a?X-Amz-Signature=a"), Progress(0))
+    assert taken.is_set()
+
+
+async def test_a_refusal_is_heard_while_an_upload_waits_for_its_turn(tmp_path: Path) -> None:
+    """The store's early answer ends the upload, with its reason, long before the body has gone out."""
+    refusal = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(100)
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(refusal), refusal))
+
+    version = sparse(tmp_path / "a.csv", 10 * MIB)
+    throttle = Throttle(2**10, time.time)
+    async with listening(refuse) as origin, uploading(admit=throttle.admit) as uploader:
+        with pytest.raises(GrantExpired, match="Request has expired"):
+            async with asyncio.timeout(10):
+                await uploader.upload(tmp_path, version, grant_for(f"{origin}/a?X-Amz-Signature=a"), Progress(0))
+
+
+async def test_another_limit_is_in_force_at_once_for_all_that_wait(tmp_path: Path) -> None:
+    """Raised, taken away and set by hand: uploads that wait at 20 KiB/s go on within a fraction of a second."""
+    meter = Meter()
+    throttle = Throttle(20 * 2**10, time.time)
+    async with sending(tmp_path, throttle, meter, count=24, size=MIB) as tasks:
+        await meter.until(received=1)
+        await asyncio.wait(tasks, timeout=0.5)
+        assert meter.received < 40 * 2**10
+        throttle.follow(8 * MIB)
+        begun = time.monotonic()
+        await meter.until(received=2 * MIB)
+        assert time.monotonic() - begun < 1
+        throttle.override(None)
+        begun = time.monotonic()
+        await asyncio.gather(*tasks)
+        assert time.monotonic() - begun < 1.5
+
+
+async def test_a_limit_takes_hold_of_uploads_that_had_none(tmp_path: Path) -> None:
+    """What has gone at full speed goes on at the new rate."""
+    meter = Meter()
+    throttle = Throttle(None, time.time)
+    async with sending(tmp_path, throttle, meter, count=2, size=2**40) as tasks:
+        await meter.until(received=64 * MIB)
+        throttle.override(MIB)
+        changed = meter.lasted
+        await meter.until(lasted=changed + 3)
+        assert not any(task.done() for task in tasks)
+    assert meter.within(changed + 1, changed + 3).total() == pytest.approx(2 * MIB, rel=0.1)
+
+
+async def test_an_upload_that_waits_is_cut_off_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The drain's end: no descriptor stays open, no turn stays taken, and the next upload gets the whole limit."""
+    throttle = Throttle(16 * 2**10, time.time)
+    meter = Meter()
+    async with sending(tmp_path, throttle, meter, count=16, size=MIB) as tasks:
+        await meter.until(uploads=16)
+        begun = time.monotonic()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert time.monotonic() - begun < 0.5
+        assert not [name for name in open_files() if name.startswith(str(tmp_path))]
+    throttle.override(MIB)
+    async with sending(tmp_path, throttle, Meter(), count=1, size=2 * MIB) as again, asyncio.timeout(10):
+        await asyncio.gather(*again)
+
+
+def open_files() -> list[str]:
+    """What the process has open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return found
