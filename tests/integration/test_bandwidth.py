@@ -6,16 +6,21 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from support.stores import grant_for, listening, uploading
 from tablefeed.errors import GrantExpired, Stalled
+from tablefeed.lease import writer_unknown
 from tablefeed.model import FileVersion
 from tablefeed.throttle import Throttle
 from tablefeed.upload import Progress
+from tablefeed.upload.body import FileBody
+from tablefeed.upload.source import Source
 
 MIB = 2**20
 WINDOW = 10.0
@@ -149,6 +154,33 @@ async def test_a_store_that_takes_nothing_is_noticed_under_a_limit(tmp_path: Pat
         with pytest.raises(Stalled):
             await uploader.upload(tmp_path, version, grant_for(f"{origin}/a?X-Amz-Signature=a"), Progress(0))
     assert taken.is_set()
+
+
+async def test_only_an_upload_that_has_nothing_on_the_way_is_held_back(tmp_path: Path) -> None:
+    """While the kernel does not take what went before, the wait for a turn is no excuse for standing still."""
+    version = sparse(tmp_path / "a.csv", 1000)
+    source = Source(tmp_path, version, first=MIB, writer_of=writer_unknown)
+    transport = Mock(**{"get_write_buffer_size.return_value": 10, "get_extra_info.return_value": None})
+    waits, turns = asyncio.Event(), iter((100,))
+
+    async def admit(_wanted: int) -> int:
+        if (allowed := next(turns, None)) is not None:
+            return allowed
+        waits.set()
+        return await asyncio.Future[int]()
+
+    with ThreadPoolExecutor(1) as executor:
+        body = FileBody(source, executor, admit)
+        assert not body.is_held_back()
+        writing = asyncio.create_task(body.write(AsyncMock(transport=transport)))
+        await waits.wait()
+        assert (body.sent(), body.is_held_back()) == (90, False)
+        transport.get_write_buffer_size.return_value = 0
+        assert (body.sent(), body.is_held_back()) == (100, True)
+        writing.cancel()
+        await asyncio.wait([writing])
+        assert not body.is_held_back()
+    source.close()
 
 
 async def test_a_refusal_is_heard_while_an_upload_waits_for_its_turn(tmp_path: Path) -> None:
