@@ -5,8 +5,10 @@ import math
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from support.daemon import Site, contents, running_daemon
@@ -25,14 +27,22 @@ class Counting(Server):
         self.news = asyncio.Event()
         self.open = asyncio.Event()
 
+    async def until(self, condition: Callable[[], bool], patience: float) -> None:
+        """Wait until something holds after a request. Raises TimeoutError."""
+        async with asyncio.timeout(patience):
+            while not condition():
+                self.news.clear()
+                await self.news.wait()
+
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        self.news.set()
         if request.method == "GET":
+            self.news.set()
             return await super().__call__(request)
         feed = self.names[int(request.path.rpartition("/")[2]) - 1].partition("-")[0]
         for name in (feed, "all"):
             self.now[name] += 1
             self.peaks[name] = max(self.peaks[name], self.now[name])
+        self.news.set()
         try:
             await self.open.wait()
             return await super().__call__(request)
@@ -83,23 +93,21 @@ async def test_the_store_never_sees_more_uploads_than_the_limits_allow(tmp_path:
     store = Counting()
     async with serving(store) as origin:
         site = Site(tmp_path, origin)
-        site.sections["upload"] = {"concurrency": 3}
-        directories = {
-            "many": site.feed("many", dataset_id="dataset-1"),
-            "one": site.feed("one", dataset_id="dataset-1", concurrency=1),
-        }
-        for name, directory in directories.items():
-            for number in range(8):
-                (directory / f"{name}-{number}.csv").write_text(f"{name} {number}")
+        site.sections["upload"] = {"concurrency": 4}
+        one, many = (site.feed(name, dataset_id="dataset-1", concurrency=n) for name, n in (("one", 1), ("many", 0)))
+        for number in range(8):
+            (one / f"one-{number}.csv").write_text(f"one {number}")
         async with running_daemon(site.config) as daemon:
-            async with asyncio.timeout(30):
-                while store.grants < 6 or store.now["all"] < 3:
-                    store.news.clear()
-                    await store.news.wait()
+            await store.until(lambda: store.grants >= 2 and store.now["one"] >= 1, patience=30)
+            for number in range(8):
+                (many / f"many-{number}.csv").write_text(f"many {number}")
+            await store.until(lambda: store.now["all"] >= 4, patience=30)
+            with pytest.raises(TimeoutError):
+                await store.until(lambda: store.now["all"] > 4 or store.now["one"] > 1, patience=0.5)
             store.open.set()
             await daemon.until_event("file_archived", 16)
             assert await daemon.end() == 0
-    assert store.peaks["all"] == 3
+    assert store.peaks["all"] == 4
     assert store.peaks["one"] == 1
     assert len(store.objects) == 16
 
