@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.daemon import KEY, Site
 from tablefeed.lease import ignore_lease_breaks
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
 ignore_lease_breaks()
+settings.register_profile("tests", settings.default, deadline=None)  # it would measure how busy the machine is
+settings.load_profile("tests")
 
 
 @pytest.fixture
