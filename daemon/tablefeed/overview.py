@@ -105,6 +105,8 @@ class Overview:
             now=now,
             started_at=self._started_at,
             draining=self.draining,
+            bandwidth=self._parts.throttle.limit,
+            bandwidth_source=self._parts.throttle.source,
             ledger_problem=told.problem,
             feeds=tuple(self._feed(feed, told.census, closed, now) for feed in self._parts.feeds.values()),
             uploads=self._uploads(),

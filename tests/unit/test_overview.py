@@ -43,6 +43,7 @@ def overview_of(reader: Reader) -> Overview:
         reader=reader,
         tally=SimpleNamespace(hour=list),
         pipeline=SimpleNamespace(in_flight={}),
+        throttle=SimpleNamespace(limit=5, source="configuration"),
     )
     return Overview(cast("Parts", cast("Any", parts)), wall=reader.clock, steady=reader.clock)
 
