@@ -6,10 +6,46 @@ Outside systemd, and wherever the message cannot be delivered, nothing happens: 
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+from tablefeed.status import FeedState, FeedStatus, Snapshot
+
 _LONGEST_STATUS = 512
+_LONGEST_REASON = 120
+_MOST_NAMED = 3
+STATUS_EVERY = 5.0
+"""Seconds between two looks at what `systemctl status` shows."""
+_MARGIN = 15.0
+"""Seconds beyond the drain that the end may take: moves under way are finished and the ledger is closed."""
+
+
+def status_line(snapshot: Snapshot) -> str:
+    """One line for `systemctl status`: what goes on, then what a human has to look at."""
+    feeds = snapshot.feeds
+    uploading = len(snapshot.uploads)
+    waiting = sum(feed.queued + feed.uploading + feed.archiving for feed in feeds)
+    delivered, refused = sum(feed.delivered_today for feed in feeds), sum(feed.refused for feed in feeds)
+    parts = [f"{uploading:,} uploading, {max(0, waiting - uploading):,} queued, {delivered:,} delivered today"]
+    if snapshot.ledger_problem:
+        parts.append(f"the ledger cannot be read: {_short(snapshot.ledger_problem)}")
+    for state in FeedState:
+        named = [_named(feed) for feed in feeds if feed.state is state]
+        if named and state is not FeedState.OK:
+            more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+            parts.append(f"{state}: {', '.join(named[:_MOST_NAMED])}{more}")
+    if refused:
+        parts.append(f"{refused:,} refused")
+    return ("draining: " if snapshot.draining else "") + "; ".join(parts)
+
+
+def _named(feed: FeedStatus) -> str:
+    reason = next((trouble.reason for trouble in feed.troubles), "")
+    return f"{feed.name} ({_short(reason)})" if reason else feed.name
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1].rstrip() + "…"
 
 
 class Notifier:
@@ -21,6 +57,11 @@ class Notifier:
         self.watchdog_interval = _watchdog_interval(environ)
         """Seconds between two calls of `watchdog`: half of what the unit allows. None: nobody waits for them."""
 
+    @property
+    def heard(self) -> bool:
+        """Whether there is a service manager to tell."""
+        return self._address is not None
+
     def ready(self) -> None:
         """Start-up, or a reload, is complete."""
         self._send("READY=1")
@@ -29,9 +70,25 @@ class Notifier:
         """Show one line in `systemctl status`."""
         self._send(f"STATUS={' '.join(text.split())[:_LONGEST_STATUS]}")
 
-    def stopping(self) -> None:
-        """The drain has begun."""
-        self._send("STOPPING=1")
+    async def keep_status(
+        self, look: Callable[[], Awaitable[Snapshot]], sleep: Callable[[float], Awaitable[object]]
+    ) -> None:
+        """Tell what `look` finds, again whenever it has changed, until cancelled. Without a manager it never looks."""
+        told = ""
+        while self.heard:
+            line = status_line(await look())
+            if line != told:
+                self.status(line)
+                told = line
+            await sleep(STATUS_EVERY)
+
+    def stopping(self, grace: float = 0.0) -> None:
+        """The drain has begun, and may take `grace` seconds: also when the unit's TimeoutStopSec is shorter."""
+        self._send(
+            "STOPPING=1\n"
+            "STATUS=draining: what is being sent may finish\n"
+            f"EXTEND_TIMEOUT_USEC={round((grace + _MARGIN) * 1e6)}"
+        )
 
     def reloading(self) -> None:
         """The configuration is being read again; `ready` must follow. Type=notify-reload demands the time."""

@@ -48,6 +48,30 @@ def test_a_credential_must_exist_to_count(tmp_path: Path, credentials: Path) -> 
     assert list(found) == ["api.api_key_file"]
 
 
+def test_a_blank_credential_does_not_count(tmp_path: Path, credentials: Path) -> None:
+    """Where the unit found no file to make the credential of, what is told is which file to write."""
+    (credentials / "api-key").write_text("\n")
+    found = Site(tmp_path).problems({"CREDENTIALS_DIRECTORY": str(credentials)}, api={"tenant_id": "t"})
+    assert "/etc/tablefeed/api-key" in found["api.api_key_file"]
+
+
+def test_the_credential_stands_for_the_file_that_it_was_made_of(
+    tmp_path: Path, credentials: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes its copy where the file may not be read, and no copy of another file; root takes the file."""
+    site = Site(tmp_path)
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    origin = tmp_path / "origin"
+    monkeypatch.setattr("tablefeed.config.keys.CREDENTIAL_ORIGIN", origin)
+    api = {"tenant_id": "t", "api_key_file": str(origin)}
+    assert source_of(site, environ, api=api) == KeyFile(credentials / "api-key")
+    assert source_of(site, {}, api=api) == KeyFile(origin)
+    origin.write_text(KEY)
+    assert source_of(site, environ, api=api) == KeyFile(origin)
+    other = str(tmp_path / "missing")
+    assert source_of(site, environ, api={**api, "api_key_file": other}) == KeyFile(Path(other))
+
+
 def test_a_feed_without_key_is_fatal_in_another_environment(tmp_path: Path) -> None:
     """Settings used with an environment that lost the key say so."""
     environ = {

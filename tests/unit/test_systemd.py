@@ -1,15 +1,18 @@
 """The messages to systemd, received on real sockets."""
 
+import asyncio
 import os
 import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tablefeed.systemd import Notifier
+from tablefeed.status import FeedState, FeedStatus, Kind, Snapshot, Trouble, UploadStatus
+from tablefeed.systemd import STATUS_EVERY, Notifier, status_line
 
 
 @contextmanager
@@ -28,9 +31,18 @@ def test_each_state_arrives_as_sd_notify_writes_it(tmp_path: Path) -> None:
         notifier.ready()
         notifier.status("3 files in the queue")
         notifier.watchdog()
-        notifier.stopping()
+        notifier.stopping(30)
         received = [server.recv(4096) for _ in range(4)]
-    assert received == [b"READY=1", b"STATUS=3 files in the queue", b"WATCHDOG=1", b"STOPPING=1"]
+    assert received[:3] == [b"READY=1", b"STATUS=3 files in the queue", b"WATCHDOG=1"]
+    assert received[3].startswith(b"STOPPING=1\nSTATUS=draining")
+
+
+def test_the_drain_asks_for_the_time_that_it_may_take(tmp_path: Path) -> None:
+    """A long `shutdown_grace` is not cut short by the unit: systemd is asked for it, and for the end after it."""
+    with manager(str(tmp_path / "notify")) as server:
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).stopping(600)
+        asked = dict(line.split("=", 1) for line in server.recv(4096).decode().split("\n"))
+    assert 600e6 < int(asked["EXTEND_TIMEOUT_USEC"]) < 700e6
 
 
 def test_a_reload_tells_its_time(tmp_path: Path) -> None:
@@ -92,3 +104,84 @@ def test_the_watchdog_is_fed_twice_per_period_by_the_process_it_watches(
 ) -> None:
     """Half of the unit's period, and only when it is this process that is watched."""
     assert Notifier(environ).watchdog_interval == interval
+
+
+def picture(*feeds: FeedStatus, **more: Any) -> Snapshot:
+    """The daemon with these feeds."""
+    return Snapshot(version="1", node="n", pid=1, now=0, started_at=0, feeds=feeds, **more)
+
+
+def feed(name: str = "orders", state: FeedState = FeedState.OK, reason: str = "", **counts: int) -> FeedStatus:
+    """A feed as it is shown."""
+    troubles = (Trouble(Kind.DELIVERY, reason, ""),) if reason else ()
+    return FeedStatus(name, "/srv", "table-1", state, troubles=troubles, **counts)
+
+
+UPLOAD = UploadStatus(1, "orders", "a.csv", 10, 5, 1.0, 0, 0)
+IDLE = "0 uploading, 0 queued, 0 delivered today"
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "line"),
+    [
+        (picture(feed()), IDLE),
+        (
+            picture(feed(queued=1200, uploading=2, archiving=3), feed("b", delivered_today=4211), uploads=(UPLOAD,)),
+            "1 uploading, 1,204 queued, 4,211 delivered today",
+        ),
+        (
+            picture(feed("b", FeedState.PAUSED), feed("a", FeedState.BLOCKED, "the key was refused", refused=2)),
+            f"{IDLE}; paused: b; blocked: a (the key was refused); 2 refused",
+        ),
+        (
+            picture(*(feed(f"feed-{n}", FeedState.WAITING, "x" * 1000) for n in range(1234))),
+            f"{IDLE}; waiting: " + ", ".join(f"feed-{n} ({'x' * 119}…)" for n in range(3)) + " and 1,231 more",
+        ),
+        (
+            picture(draining=True, ledger_problem="it is busy"),
+            f"draining: {IDLE}; the ledger cannot be read: it is busy",
+        ),
+    ],
+)
+def test_the_status_is_one_short_line_with_all_trouble_in_it(snapshot: Snapshot, line: str) -> None:
+    """Counts first, then what is in trouble and why; a few of many, so that it fits."""
+    assert status_line(snapshot) == line
+    assert len(line) < 512
+
+
+async def test_the_status_is_told_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    """systemd writes each STATUS into its books, so an idle daemon tells nothing."""
+    looks = iter([picture(feed(queued=1))] * 2 + [picture(feed(delivered_today=1))] * 2)
+    waits: list[float] = []
+
+    async def look() -> Snapshot:
+        found = next(looks, None)
+        if found is None:
+            raise asyncio.CancelledError
+        return found
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    with manager(str(tmp_path / "notify")) as server:
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        with pytest.raises(asyncio.CancelledError):
+            await notifier.keep_status(look, sleep)
+        server.setblocking(False)
+        received = [server.recv(4096), server.recv(4096)]
+        with pytest.raises(BlockingIOError):
+            server.recv(4096)
+    assert received == [
+        b"STATUS=0 uploading, 1 queued, 0 delivered today",
+        b"STATUS=0 uploading, 0 queued, 1 delivered today",
+    ]
+    assert waits == [STATUS_EVERY] * 4
+
+
+async def test_without_a_manager_nothing_is_counted() -> None:
+    """A daemon outside systemd does not ask its ledger for a line that nobody reads."""
+
+    async def look() -> Snapshot:
+        raise AssertionError("nobody asked for this")
+
+    await Notifier({}).keep_status(look, asyncio.sleep)

@@ -12,9 +12,11 @@ from tablefeed.errors import Exit, Fatal
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 CREDENTIAL = "api-key"
+CREDENTIAL_ORIGIN = Path("/etc/tablefeed/api-key")
+"""What our unit makes the credential of. Root alone may read it."""
 NO_KEY = (
     "Set api_key_file to the file that holds the API key, "
-    f"or set {KEY_VARIABLE}, or give the systemd credential `{CREDENTIAL}`"
+    f"or set {KEY_VARIABLE}, or give the systemd credential `{CREDENTIAL}`, which our unit makes of {CREDENTIAL_ORIGIN}"
 )
 """What to do about a key that comes from nowhere."""
 _LONGEST_FILE = 65_536
@@ -104,15 +106,34 @@ def key_source(settings: Settings, feed: FeedSettings, environ: Mapping[str, str
 
 
 def find_key(api_key_file: Path | None, environ: Mapping[str, str]) -> KeySource | None:
-    """The file that is configured, else the environment variable, else the systemd credential."""
+    """The file that is configured, else the environment variable, else the systemd credential.
+
+    The credential also stands for the file that our unit makes it of, where that may not be read: so one configuration
+    serves root at a terminal and the service.
+    """
+    credential = _credential(environ)
+    if api_key_file == CREDENTIAL_ORIGIN and credential is not None and not os.access(api_key_file, os.R_OK):
+        return credential
     if api_key_file is not None:
         return KeyFile(api_key_file)
     if environ.get(KEY_VARIABLE):
         return KeyVariable(KEY_VARIABLE, environ[KEY_VARIABLE])
+    return credential
+
+
+def _credential(environ: Mapping[str, str]) -> KeyFile | None:
+    """The credential; None where there is none, or only the blank that our unit puts in the place of a missing file."""
     directory = environ.get(CREDENTIALS_VARIABLE)
-    if directory and os.access(credential := Path(directory, CREDENTIAL), os.F_OK):
-        return KeyFile(credential)
-    return None
+    if not directory:
+        return None
+    path = Path(directory, CREDENTIAL)
+    try:
+        with path.open("rb") as file:
+            return KeyFile(path) if file.read(_LONGEST_FILE).strip() else None
+    except PermissionError:
+        return KeyFile(path)  # reading it will say so
+    except OSError:
+        return None
 
 
 def _checked(content: str, what: str) -> str:
