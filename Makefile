@@ -5,7 +5,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test soak lint format clean stale
+.PHONY: help setup demo install test soak lint format clean stale
 
 # What another project has put into the environment does not count here. PIP_… stays: it says where packages come from.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTEST_ADDOPTS MYPYPATH
@@ -30,6 +30,9 @@ setup: .venv/.dev ## Make .venv with all that development needs
 
 demo: .venv/.runtime ## Show the whole way of a file, until Ctrl-C (ARGS=--once: until all samples are delivered)
 	@$(BIN)/python -m tablefeed demo $(ARGS)
+
+install: ## Install it as a systemd service, as root (PYTHON: of which Python)
+	@PYTHON='$(PYTHON)' systemd/install
 
 test: lint ## Check everything, then run all tests and report coverage (ARGS: for pytest)
 	@$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
