@@ -33,7 +33,7 @@ from support.archive import (
 )
 from tablefeed.archive import Archiver, Moved
 from tablefeed.archive.moves import Disk, Replaced, copy
-from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.model import Feed, FileVersion, Ready
 
 CONTENT = b"id;name\n1;one\n"
@@ -551,15 +551,29 @@ async def test_a_failed_sync_is_not_taken_for_success(root: Path) -> None:
     assert set(synced) == {root / "here", root / "here/archive"}
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE])
-async def test_a_full_or_broken_archive_is_trouble_for_later(root: Path, archive: Path, number: int) -> None:
-    """The error names the place and the cause, the file is back at its path, nothing hidden is left, a retry works."""
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskTrouble),
+        (errno.EDQUOT, DiskTrouble),
+        (errno.EIO, DiskTrouble),
+        (errno.ESTALE, DiskTrouble),
+        (errno.EROFS, FeedBlocked),
+    ],
+)
+async def test_a_full_or_broken_archive_is_trouble_for_later(
+    root: Path, archive: Path, number: int, kind: type[DeliveryError]
+) -> None:
+    """The error names the place and the cause, the file is back at its path, nothing hidden is left, a retry works.
+
+    One that may only be read blocks the feed: a mount, or what the service's unit lets it write to, has to be mended.
+    """
     feed = feed_at(root, archive=str(archive), ready=Ready.MARKER)
     version = drop(feed, "orders.csv", CONTENT)
     write(root / "orders.csv.done", b"")
     before = books(root)
     broken = HookedDisk(rename=failing(number, when=lambda _, target: target.parent == archive))
-    with pytest.raises(DiskTrouble) as caught:
+    with pytest.raises(kind) as caught:
         await move(feed, version, broken)
     assert str(archive) in str(caught.value)
     assert os.strerror(number) in str(caught.value)

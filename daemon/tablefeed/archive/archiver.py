@@ -88,6 +88,11 @@ def _explained(error: OSError, job: Job) -> DeliveryError:
                 f"Give the user that runs tablefeed (uid {os.geteuid()}) read, write and search permission on "
                 f"{directories}; in a directory with the sticky bit it must own the files as well",
             )
+        case errno.EROFS:
+            return FeedBlocked(
+                f"{named}: {error.strerror}",
+                "Mount it for writing; a service of systemd needs it in ReadWritePaths= (`systemctl edit tablefeed`)",
+            )
         case errno.EEXIST | errno.ENOTDIR:
             return FeedBlocked(
                 f"{named} is not a directory",
