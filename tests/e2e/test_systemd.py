@@ -191,7 +191,7 @@ def test_five_commands_lead_from_nothing_to_a_running_service(fresh: Machine) ->
     drop(fresh, "one.csv")
     until_archived(fresh, "one.csv")
     assert objects(fresh) == 1
-    fresh.until(lambda: status(fresh) == "0 uploading, 0 queued, 1 delivered since the start")
+    fresh.until(lambda: status(fresh) == "0 uploading, 0 queued, 1 delivered today")
 
     owners = fresh.shell("stat -c '%A %U %G %n' /etc/tablefeed/* /var/lib/tablefeed /var/lib/tablefeed/ledger.db")
     assert owners.splitlines() == [
@@ -260,14 +260,14 @@ def test_exports_are_out_of_reach_until_a_drop_in_names_them(fresh: Machine) -> 
     adapt(fresh, "SupplementaryGroups=etl")
     fresh.shell(START)
     drop(fresh, "one.csv")
-    fresh.until(lambda: "paused: orders (" in status(fresh))
+    fresh.until(lambda: "blocked: orders (" in status(fresh))
     assert "ead-only file system" in status(fresh)
     assert there(fresh, f"{EXPORTS}/orders/one.csv")
     fresh.shell(DROP_IN)
     fresh.shell("systemctl daemon-reload && systemctl restart tablefeed")
     until_archived(fresh, "one.csv")
     assert objects(fresh) == 1
-    fresh.until(lambda: "paused" not in status(fresh))
+    fresh.until(lambda: "blocked" not in status(fresh))
 
 
 def test_a_reload_adds_a_feed(service: Machine) -> None:
