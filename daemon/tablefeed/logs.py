@@ -6,6 +6,7 @@ snake_case, all else a field. One event is one line, whatever a file is called: 
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -21,6 +22,7 @@ from structlog.typing import EventDict, Processor
 from tablefeed.redact import Redactor, plain_fields
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _MULTILINE = ("exception", "stack")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -36,22 +38,29 @@ def configure(
     level: Literal["debug", "info", "warning", "error"],
     stream: TextIO,
     secrets: Callable[[], Collection[str]],
+    journal: str = "",
 ) -> None:
     """Send what structlog, logging and warnings say to `stream`, without what `secrets()` returns at that moment.
+
+    `journal`: what $JOURNAL_STREAM holds, the device and inode of systemd's journal; a stream that is the journal gets
+    each line's priority too (systemd.exec(5), sd-daemon(3)).
 
     Libraries are heard from `warning` on, and in full at level `debug`. A logger that has been used before keeps what
     was configured then, so call this once, before anything is logged.
     """
     on_terminal = stream.isatty()
     clean = _Cleaner(secrets)
+    renderer = (
+        _console_renderer(coloured=on_terminal)
+        if log_format == "console" or (log_format == "auto" and on_terminal)
+        else _json_renderer(ascii_only=not _is_unicode(stream))
+    )
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         clean,
-        _console_renderer(coloured=on_terminal)
-        if log_format == "console" or (log_format == "auto" and on_terminal)
-        else _json_renderer(ascii_only=not _is_unicode(stream)),
+        _with_priority(renderer) if _is_file(stream, journal) else renderer,
     ]
     output = _Output(stream)
     structlog.configure(
@@ -202,6 +211,23 @@ def _escaped(character: str) -> str:
 
 def _is_unicode(stream: TextIO) -> bool:
     return (stream.encoding or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def _is_file(stream: TextIO, file: str) -> bool:
+    """Whether the stream is the file of that `device:inode`."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return file == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(renderer: Processor) -> Processor:
+    def render(logger: object, method: str, fields: EventDict) -> str:
+        mark = f"<{_PRIORITIES[fields['level']]}>"
+        return "\n".join(mark + line for line in str(renderer(logger, method, fields)).split("\n"))
+
+    return render
 
 
 def _json_renderer(*, ascii_only: bool) -> Processor:

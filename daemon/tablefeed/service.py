@@ -75,13 +75,12 @@ class Service:
             chores: list[Coroutine[Any, Any, None]] = [
                 self._announce(parts),
                 parts.housekeeper.run(),
+                self._feed_watchdog(),
                 self._reload_when_asked(parts),
                 overview.recall(),
             ]
             background = [tasks.create_task(chore) for chore in chores]
-            # Also during the drain, which may take its time.
-            signs = [self._feed_watchdog(), self._notifier.keep_status(overview.snapshot, asyncio.sleep)]
-            signs_of_life = [tasks.create_task(sign) for sign in signs]
+            telling = tasks.create_task(self._notifier.keep_status(overview.snapshot, asyncio.sleep))
             await self._signals.drain.wait()
             self._notifier.stopping(self._settings.service.shutdown_grace)
             overview.draining = True
@@ -91,8 +90,7 @@ class Service:
             parts.slots.drain()
             parts.dispatcher.stop()
             await self._drained(parts, dispatching)
-            for task in signs_of_life:
-                task.cancel()
+            telling.cancel()
 
     async def _drained(self, parts: Parts, dispatching: asyncio.Task[None]) -> None:
         log.info("draining", uploads=parts.slots.busy, grace=self._settings.service.shutdown_grace)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = "/usr/src/tablefeed"
 """Where a machine finds the sources."""
 CACHE = Path("/var/cache/tablefeed-tests")
-_PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "make")
+_PACKAGES = ("systemd", "systemd-sysv", "dbus", "passwd", "python3", "python3-venv", "make")
 _SOURCES = ("daemon", "systemd", "config", "pyproject.toml", ".ci/constraints.txt", "Makefile", "README.md")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START = """
@@ -33,6 +33,7 @@ mount -t tmpfs tmpfs "$PLACE"
 mkdir "$PLACE/root" "$PLACE/upper" "$PLACE/work"
 [ -n "$UPPER" ] || { UPPER=$PLACE/upper; WORK=$PLACE/work; }
 mount -t overlay -o "lowerdir=$LOWER,upperdir=$UPPER,workdir=$WORK" overlay "$PLACE/root"
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1  # newer versions of systemd boot with no other
 exec systemd-nspawn --quiet --boot --register=no --keep-unit --private-network --console=pipe --machine="$NAME" \\
   --directory="$PLACE/root" --bind-ro="$SOURCES" --bind-ro="$WHEELS:/wheels"
 """
@@ -79,13 +80,14 @@ def _run(*command: str, timeout: float = 600) -> str:
 
 
 def _release() -> tuple[str, str]:
-    """(code name, mirror) of the distribution that runs here: the machines get the same."""
+    """(code name, mirror) of the release that runs here: the machines get the same, or $TABLEFEED_TEST_RELEASE."""
     lines = Path("/etc/os-release").read_text().splitlines()
     code = next((line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_CODENAME=")), "")
+    wanted = os.environ.get("TABLEFEED_TEST_RELEASE", code)
     for line in _run("apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)", "Created-By: Packages").splitlines():
         release, _, site = line.partition(" ")
         if release == code:
-            return code, site
+            return wanted, site
     raise UnavailableError(f"apt has no mirror for the release {code!r}")
 
 

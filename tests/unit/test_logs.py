@@ -353,3 +353,25 @@ threads = [threading.Thread(target=write) for _ in range(4)]
 """
     )
     assert len([json.loads(line) for line in result.stderr.splitlines()]) == 800
+
+
+@pytest.mark.parametrize(("log_format", "text"), [("json", '{"timestamp"'), ("console", "2")])
+def test_the_journal_learns_how_bad_each_line_is(tmp_path: Path, log_format: Any, text: str) -> None:
+    """`journalctl -p err` finds what wants a human: each line has its priority, where the stream is the journal."""
+    for journal in (True, False):
+        with (tmp_path / f"log-{journal}").open("w") as stream:
+            there = os.fstat(stream.fileno())
+            logs.configure(
+                log_format, "debug", stream, list, f"{there.st_dev}:{there.st_ino}" if journal else f"{there.st_dev}:1"
+            )
+            log = structlog.get_logger("room")
+            for level in ("debug", "info", "warning", "error", "critical"):
+                log.log(
+                    getattr(logging, level.upper()), "told", **({"exception": "one\ntwo"} if level == "error" else {})
+                )
+        lines = (tmp_path / f"log-{journal}").read_text().splitlines()
+        marks = [line[:3] if line.startswith("<") else "" for line in lines]
+        errors = 3 if log_format == "console" else 1
+        expected = ["<7>", "<6>", "<4>", *["<3>"] * errors, "<2>"]
+        assert marks == (expected if journal else [""] * len(expected))
+        assert lines[0].removeprefix("<7>").startswith(text)
