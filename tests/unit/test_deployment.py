@@ -1,0 +1,236 @@
+"""What operators deploy in containers fits together: image, compose file, Kubernetes examples. No engine is needed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from support.deployment import (
+    COMPOSE,
+    CONFIGURATION,
+    EXAMPLES,
+    KUBERNETES,
+    ROOT,
+    Example,
+    compose,
+    dockerfile,
+    documents,
+    service_environment,
+)
+from tablefeed import __version__
+from tablefeed.cli.app import app
+from tablefeed.config import load
+from tablefeed.config.load import DEFAULT_PATH
+from tablefeed.web.health import health_routes
+
+FILES = sorted(path.name for path in KUBERNETES.iterdir())
+GROUP_OF_THE_IMAGE = 10001
+each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+
+
+def commands() -> set[str]:
+    """The names of our commands."""
+    return {command.name for command in app.registered_commands if command.name}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_kubernetes_takes_each_object_as_it_is(name: str) -> None:
+    """Every key exists in the API and has the right type; a PodMonitor is no object of Kubernetes' own."""
+    for document in documents(name):
+        if document["kind"] != "PodMonitor":
+            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_each_workload_is_checked_here() -> None:
+    """No example runs a pod that the tests below do not look at."""
+    running = {name for name in FILES for d in documents(name) if d["kind"] in ("CronJob", "Job", "StatefulSet", "Pod")}
+    assert running == {example.name for example in EXAMPLES}
+
+
+@each_example
+def test_the_configuration_in_the_config_map_is_right(example: Example, tmp_path: Path) -> None:
+    """It loads, lies where the daemon looks, and speaks of places that are mounted, writable where it must write."""
+    settings = example.settings(tmp_path)
+    assert list(example.one("ConfigMap")["data"]) == [CONFIGURATION]
+    volumes = {volume["name"]: volume for volume in example.pod["volumes"]}
+
+    def volume_of(path: object) -> Any:
+        mount = example.mounted(str(path))
+        assert mount is not None, path
+        return volumes.get(mount["name"], {"claim template": mount["name"]})
+
+    assert DEFAULT_PATH.name == CONFIGURATION
+    assert volume_of(DEFAULT_PATH.parent)["configMap"]["name"] == example.one("ConfigMap")["metadata"]["name"]
+    key = Path(str(settings.api.api_key_file))
+    (secret,) = documents("secret.yaml")
+    assert volume_of(key.parent)["secret"]["secretName"] == secret["metadata"]["name"]
+    assert list(secret["stringData"]) == [key.name]
+    for path in (settings.ledger.url.removeprefix("sqlite:///"), *(feed.directory for feed in settings.feeds)):
+        mount = example.mounted(str(path))
+        assert mount is not None
+        assert not mount.get("readOnly")
+
+
+@each_example
+def test_the_pod_waits_for_the_drain(example: Example, tmp_path: Path) -> None:
+    """The kubelet kills later than the daemon itself cuts uploads off, with seconds left for what comes before."""
+    assert example.pod["terminationGracePeriodSeconds"] >= example.settings(tmp_path).service.shutdown_grace + 15
+
+
+@each_example
+def test_probes_and_scrapes_ask_where_the_daemon_listens(example: Example, tmp_path: Path) -> None:
+    """Port and paths are those of the daemon, which listens on the pod's address; one pass has none of it."""
+    address = example.settings(tmp_path).http.address
+    probes = {name: probe for name, probe in example.tablefeed.items() if name.endswith("Probe")}
+    annotations = example.template["metadata"].get("annotations", {})
+    if "--once" in example.tablefeed["args"]:
+        assert (address, probes, annotations) == (None, {}, {})
+        return
+    assert address is not None
+    assert address[0] in ("", "0.0.0.0", "::")  # noqa: S104 - a pod's probes come from outside its network namespace
+    assert example.tablefeed["ports"] == [{"name": "http", "containerPort": address[1]}]
+    assert set(probes) == {"startupProbe", "livenessProbe", "readinessProbe"}
+    served = {route.path for route in health_routes(None, 1.0)}  # type: ignore[arg-type]
+    assert {probe["httpGet"]["path"] for probe in probes.values()} == served
+    assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
+    assert probes["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert annotations["prometheus.io/port"] == str(address[1])
+
+
+@each_example
+def test_pods_are_confined(example: Example) -> None:
+    """Not root, nothing to write but volumes, no capability, no new privileges, fewer system calls, no token."""
+    context = example.pod["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["fsGroup"] == context["runAsGroup"] == GROUP_OF_THE_IMAGE
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert example.pod["automountServiceAccountToken"] is False
+    for container in example.containers:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"requests", "limits"} == set(container["resources"])
+
+
+@each_example
+def test_arguments_are_commands_of_ours(example: Example) -> None:
+    """The image's entry point gets a command that it has, in the version of this tree, and no shell."""
+    assert "command" not in example.tablefeed
+    assert example.tablefeed["args"][0] in commands()
+    assert example.tablefeed["image"].endswith(f"/tablefeed:{__version__}")
+
+
+def test_only_one_daemon_owns_the_ledger() -> None:
+    """The standing daemon is one, of a kind that ends the old pod first; a night's Job does not meet the last one's."""
+    by_name = {example.name: example.workload for example in EXAMPLES}
+    assert by_name["daemon.yaml"]["kind"] == "StatefulSet"
+    assert by_name["daemon.yaml"]["spec"]["replicas"] == 1
+    for name in ("sidecar.yaml", "export-then-deliver.yaml"):
+        assert by_name[name]["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+def test_the_sidecar_is_native_and_of_the_exports_user() -> None:
+    """It starts first, is ended last, and owns the exported files, so that it may ask who writes them."""
+    example = Example("sidecar.yaml")
+    assert [container["name"] for container in example.containers] == ["tablefeed", "export"]
+    assert example.tablefeed["restartPolicy"] == "Always"
+    assert all("runAsUser" not in container["securityContext"] for container in example.containers)
+    assert example.pod["restartPolicy"] == "Never"
+
+
+def test_what_the_sidecars_job_waits_for_is_what_is_delivered(tmp_path: Path) -> None:
+    """Else the Job would wait for ever for a file that the feed does not take, or end before one that it does."""
+    (feed,) = Example("sidecar.yaml").settings(tmp_path).feeds
+    assert feed.include == ("*",)
+    assert (feed.recursive, feed.archive) == (False, "delete")
+
+
+def test_a_pod_monitor_finds_the_pods_that_have_metrics() -> None:
+    """Its selector takes the standing daemon and the sidecar, by the port's name, and not the single pass."""
+    (monitor,) = documents("podmonitor.yaml")
+    selector = monitor["spec"]["selector"]
+    (rule,) = selector["matchExpressions"]
+    for example in EXAMPLES:
+        labels = example.template["metadata"]["labels"]
+        assert selector["matchLabels"].items() <= labels.items()
+        assert (labels[rule["key"]] in rule["values"]) == ("ports" in example.tablefeed)
+    assert [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == ["http"]
+
+
+def test_the_compose_file_configures_by_the_environment_alone(tmp_path: Path) -> None:
+    """The daemon's settings load, and lead to the sandbox with the key that the sandbox wants."""
+    services = compose()["services"]
+    environment = service_environment(services["tablefeed"])
+    settings = load(None, environment, default=tmp_path / "none.toml")
+    assert settings.api.base_url == "http://sandbox:8800"
+    assert str(settings.api.api_key_file) == "/run/secrets/api-key"
+    key = (COMPOSE.parent / compose()["secrets"]["api-key"]["file"]).read_text().strip()
+    assert service_environment(services["sandbox"]) == {"TABLEFEED_SANDBOX_API_KEY": key}
+    assert key not in environment.values()
+    mounted = [entry["target"] for entry in services["tablefeed"]["volumes"] if isinstance(entry, dict)]
+    assert [str(feed.directory) for feed in settings.feeds] == mounted
+    grace = int(services["tablefeed"]["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.service.shutdown_grace
+
+
+def test_the_compose_file_shows_the_page_to_this_machine_only() -> None:
+    """One port is published, on loopback, and it is the one that the daemon listens on."""
+    services = compose()["services"]
+    assert services["tablefeed"]["ports"] == ["127.0.0.1:8787:8787"]
+    assert service_environment(services["tablefeed"])["TABLEFEED_HTTP__LISTEN"] == ":8787"
+    assert "ports" not in services["sandbox"]
+
+
+def test_the_compose_file_starts_the_daemon_after_the_sandbox_and_confines_both() -> None:
+    """The sandbox has a health check that the daemon waits for; no service has more rights than it needs."""
+    services = compose()["services"]
+    assert services["tablefeed"]["depends_on"] == {"sandbox": {"condition": "service_healthy"}}
+    assert services["sandbox"]["healthcheck"]["test"][0] == "CMD"
+    for service in services.values():
+        assert service["image"] == f"tablefeed:{__version__}"
+        assert service["command"][0] in commands()
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_image_is_built_on_a_pinned_python() -> None:
+    """Both stages are built on one image, named down to the patch and the distribution."""
+    instructions = list(dockerfile())
+    assert instructions[0][0] == "ARG"
+    name, _, image = instructions[0][1].partition("=")
+    assert name == "PYTHON_IMAGE"
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", image)
+    stages = [arguments for word, arguments in instructions if word == "FROM"]
+    assert stages == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+
+
+def test_the_image_needs_no_shell() -> None:
+    """The last stage runs nothing while it is built, and all that it will run is given word by word."""
+    instructions = list(dockerfile())
+    last = instructions[max(at for at, (word, _) in enumerate(instructions) if word == "FROM") :]
+    assert "RUN" not in [word for word, _ in last]
+    started = {word: arguments for word, arguments in last if word in ("ENTRYPOINT", "CMD", "HEALTHCHECK")}
+    started["HEALTHCHECK"] = started["HEALTHCHECK"].partition(" CMD ")[2]
+    assert {word: json.loads(arguments) for word, arguments in started.items()} == {
+        "ENTRYPOINT": ["tablefeed"],
+        "CMD": ["run"],
+        "HEALTHCHECK": ["tablefeed", "status", "--alive"],
+    }
+
+
+def test_the_image_says_what_it_is() -> None:
+    """Title, description, license and version stand in its labels, as in the package."""
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', (ROOT / "Dockerfile").read_text()))
+    project = (ROOT / "pyproject.toml").read_text()
+    assert labels == {
+        "title": "tablefeed",
+        "description": re.findall(r'^description = "(.*)"', project, re.MULTILINE)[0],
+        "licenses": "MIT",
+        "version": __version__,
+    }
