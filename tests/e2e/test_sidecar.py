@@ -1,4 +1,4 @@
-"""The sidecar's example with processes for containers: the export's script and the configuration as they stand there."""
+"""The sidecar's example with processes for containers: its script and its configuration, as they stand there."""
 
 import asyncio
 import signal

@@ -1,0 +1,302 @@
+"""The image for real: built, confined, without a shell, drained, and in the pods of the Kubernetes examples."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from support import engine as engines
+from support.daemon import KEY, contents
+from support.deployment import CONFIGURATION, Document, Example
+from support.engine import CONFINED, USER, Container, Engine
+from support.stores import Server, serving
+from tablefeed import __version__
+
+pytestmark = [
+    pytest.mark.image,
+    pytest.mark.skipif(bool(engines.why_not()), reason=engines.why_not()),
+    pytest.mark.timeout(300),
+]
+MEBIBYTE = 2**20
+SANDBOX = ("sandbox", "--listen=127.0.0.1:8800", "--data=/data")
+EXPORT = """#!/bin/sh
+printf one > "$2/one.csv"
+printf two > "$2/two.csv"
+"""
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """The image of this tree."""
+    try:
+        return engines.build_image()
+    except engines.UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+async def engine(image: str) -> AsyncIterator[Engine]:
+    async with engines.engine() as started:
+        yield started
+
+
+def volume(path: Path, owner: int = USER, mode: int = 0o755) -> Path:
+    """A directory that is mounted into a container, and whose it is."""
+    path.mkdir()
+    os.chown(path, owner, USER)
+    path.chmod(mode)
+    return path
+
+
+def key_file(path: Path, owner: int = USER) -> Path:
+    """The API key as a secret that only the container's user may read."""
+    path.write_text(KEY + "\n")
+    os.chown(path, owner, -1)
+    path.chmod(0o400)
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A whole configuration."""
+    feed = {"name": "orders", "directory": "/exports", "datatable_id": "table-456", "dataset_id": "dataset-1"}
+    return {
+        "TABLEFEED_API__BASE_URL": "http://127.0.0.1:8800",
+        "TABLEFEED_API__TENANT_ID": "tenant-123",
+        "TABLEFEED_API__API_KEY_FILE": "/run/secrets/api-key",
+        "TABLEFEED_FEEDS": json.dumps([feed]),
+        **more,
+    }
+
+
+def mounts(**volumes: Path) -> list[str]:
+    """The options that mount directories and files; `__` in a name stands for a slash, `_` for a dash."""
+    places = {name.replace("__", "/").replace("_", "-"): path for name, path in volumes.items()}
+    return [f"--volume={path}:/{place}" for place, path in places.items()]
+
+
+async def sandbox(engine: Engine, data: Path, *options: str) -> Container:
+    """A sandbox that serves."""
+    environ = {"TABLEFEED_SANDBOX_API_KEY": KEY}
+    started = await engine.start(*SANDBOX, options=(*CONFINED, *options, f"--volume={data}:/data"), environ=environ)
+    await started.until_said("The sandbox serves")
+    return started
+
+
+def share_network(with_: Container) -> str:
+    """The option by which a container talks to another on loopback, as in a pod."""
+    return f"--network=container:{with_.name}"
+
+
+async def is_empty(directory: Path) -> bool:
+    """Whether no file lies in a directory itself."""
+    return not any(path.is_file() for path in directory.iterdir())
+
+
+async def test_the_image_is_small_and_holds_what_it_needs(engine: Engine) -> None:
+    """It adds less than 100 MB to its base: no pip, no tests of libraries, and bytecode for all of its code."""
+    _, told = await engines.podman("image", "inspect", engines.IMAGE)
+    (inspected,) = json.loads(told)
+    config = inspected["Config"]
+    assert config["User"] == f"{USER}:{USER}"
+    assert config["StopSignal"] in ("SIGTERM", "15")
+    assert config["Labels"]["org.opencontainers.image.version"] == __version__
+    base, _ = engines.base_image()
+    _, told = await engines.podman("image", "inspect", base)
+    assert inspected["Size"] - json.loads(told)[0]["Size"] < 100 * MEBIBYTE
+    questions = """
+import importlib.util, pathlib, sys
+sources = list(pathlib.Path(sys.prefix, "lib").rglob("*.py"))
+bare = [str(s) for s in sources if not pathlib.Path(importlib.util.cache_from_source(s)).exists()]
+left = [str(p) for p in pathlib.Path(sys.prefix).rglob("*") if p.name in ("pip", "testing")]
+assert len(sources) > 500 and (bare, left) == ([], []), (bare, left)
+"""
+    asked = await engine.start("-c", questions, options=("--network=none", "--entrypoint=python3"))
+    assert await asked.code() == 0, await asked.log()
+
+
+async def test_a_file_is_delivered_in_full_confinement(engine: Engine, tmp_path: Path) -> None:
+    """User 10001, read-only root, no capability, no shell, configured by its environment; the key shows nowhere."""
+    exports, data = volume(tmp_path / "exports"), volume(tmp_path / "data")
+    store = await sandbox(engine, data, "--network=none")
+    places = mounts(exports=exports, run__secrets__api_key=key_file(tmp_path / "key"))
+    options = (*CONFINED, *places, share_network(store))
+    daemon = await engine.start(options=options, environ=environment())
+    await daemon.until_event("ready")
+    (exports / "orders.csv").write_bytes(b"a,b\n1,2\n")
+    await daemon.until_event("file_archived")
+    assert list(contents(data / "objects").values()) == [b"a,b\n1,2\n"]
+    assert (exports / "archive/orders.csv").stat().st_size == 8
+
+    status = Path(f"/proc/{await daemon.pid()}/status").read_text()
+    ids = next(line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
+    assert set(ids) == {str(USER)}
+    assert "CapEff:\t0000000000000000\nCapBnd:\t0000000000000000" in status
+    code, _ = await daemon.run("sh", "-c", "true")
+    assert code != 0, "there was a shell all the while"
+
+    code, environ = await daemon.run("python3", "-c", "print(open('/proc/1/environ').read())")
+    assert code == 0
+    for told in (await daemon.inspect(), await daemon.log(), environ):
+        assert "TABLEFEED" in told or "tablefeed" in told or "event" in told
+        assert KEY not in told
+        assert "X-Amz-Signature" not in told
+
+    assert await daemon.end() == 0
+    assert await daemon.events("stopped")
+    assert await store.end() == 0
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8787", ":8787", ""])
+async def test_the_health_check_tells_whether_the_daemon_lives(engine: Engine, tmp_path: Path, listen: str) -> None:
+    """0 while it lives, 1 when it hangs or is not there; with HTTP turned off the ledger's lock tells."""
+    exports, ledger = volume(tmp_path / "exports"), volume(tmp_path / "ledger")
+    places = mounts(exports=exports, var__lib__tablefeed=ledger, run__secrets__api_key=key_file(tmp_path / "key"))
+    options = (*CONFINED, *places, "--network=none")
+    environ = environment(TABLEFEED_HTTP__LISTEN=listen)
+    daemon = await engine.start(options=options, environ=environ)
+    await daemon.until_event("ready")
+    assert await daemon.healthy()
+    if listen:
+        pid = await daemon.pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert not await daemon.healthy()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await engines.until(daemon.healthy)
+    assert await daemon.end() == 0
+    after = await engine.start("status", "--alive", options=options, environ=environ)
+    assert await after.code() == 1
+    assert len((await after.log()).strip().splitlines()) == 1
+
+
+async def test_sigterm_drains(engine: Engine, tmp_path: Path) -> None:
+    """An upload that is under way when the container is stopped is finished, no other is begun, and the exit is 0."""
+    arrived, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        arrived.set()
+        await finish.wait()
+        return server.take(request, body)
+
+    exports, server = volume(tmp_path / "exports"), Server(hold)
+    places = mounts(exports=exports, run__secrets__api_key=key_file(tmp_path / "key"))
+    async with serving(server) as origin:
+        environ = environment(
+            TABLEFEED_API__BASE_URL=origin, TABLEFEED_HTTP__LISTEN="", TABLEFEED_UPLOAD__CONCURRENCY="1"
+        )
+        daemon = await engine.start(options=(*CONFINED, *places, "--network=host"), environ=environ)
+        await daemon.until_event("ready")
+        (exports / "first.csv").write_bytes(b"first")
+        try:
+            async with asyncio.timeout(15):
+                await arrived.wait()
+        except TimeoutError:
+            raise AssertionError(await daemon.log()) from None
+        (exports / "second.csv").write_bytes(b"second")
+        ending = asyncio.create_task(daemon.end())
+        await daemon.until_event("draining")
+        finish.set()
+        assert await ending == 0
+    assert contents(exports) == {"first.csv": b"first", "second.csv": b"second"}
+    assert (exports / "archive/first.csv").exists()
+    assert (exports / "second.csv").exists()
+
+
+async def test_it_runs_as_the_user_that_writes_the_exports(engine: Engine, tmp_path: Path) -> None:
+    """With another user but the image's group, the ledger's volume is writable, and files stay their owner's."""
+    user = 20_002
+    exports, data = volume(tmp_path / "exports", user), volume(tmp_path / "data")
+    store = await sandbox(engine, data, "--network=none")
+    places = mounts(exports=exports, run__secrets__api_key=key_file(tmp_path / "key", user))
+    options = (*CONFINED, *places, share_network(store), f"--user={user}:{USER}")
+    daemon = await engine.start(options=options, environ=environment())
+    await daemon.until_event("ready")
+    dropped = exports / "orders.csv"
+    dropped.write_bytes(b"a,b\n")
+    os.chown(dropped, user, user)
+    await daemon.until_event("file_archived")
+    assert (exports / "archive/orders.csv").stat().st_uid == user
+    assert await daemon.end() == 0
+
+
+class Pod:
+    """What the kubelet makes of an example: its volumes as directories, its containers from their own words."""
+
+    def __init__(self, engine: Engine, example: Example, root: Path) -> None:
+        self._engine = engine
+        self._example = example
+        self._base, _ = engines.base_image()
+        self._volumes = {entry["name"]: root / entry["name"] for entry in example.pod["volumes"]}
+        for entry in example.pod["volumes"]:
+            self._fill(entry)
+        self.exports = self._volumes["exports"]
+        self.program = root / "export-orders"
+        self.program.write_text(EXPORT)
+        self.program.chmod(0o755)
+
+    def _fill(self, entry: Document) -> None:
+        """As the kubelet does with `fsGroup`: the group may read secrets, and write empty directories."""
+        path = volume(self._volumes[entry["name"]], 0, 0o2777)
+        if "configMap" in entry:
+            (path / CONFIGURATION).write_text(self._example.configuration)
+        if "secret" in entry:
+            key = key_file(path / "api-key", 0)
+            os.chown(key, 0, self._example.pod["securityContext"]["fsGroup"])
+            key.chmod(entry["secret"]["defaultMode"])
+
+    async def start(self, name: str, network: str, **environ: str) -> Container:
+        """Start one of the containers."""
+        container = self._example.container(name)
+        context: Any = self._example.pod["securityContext"]
+        options = (
+            [*CONFINED] if name == "tablefeed" else [*CONFINED[:-2], f"--volume={self.program}:/usr/bin/export-orders"]
+        )
+        options += [network, f"--user={context['runAsUser']}:{context['runAsGroup']}"]
+        options += [f"--group-add={context['fsGroup']}"]
+        for mount in container["volumeMounts"]:
+            mode = ":ro" if mount.get("readOnly") else ""
+            options.append(f"--volume={self._volumes[mount['name']]}:{mount['mountPath']}{mode}")
+        arguments = container.get("args", [])
+        if "command" in container:
+            options.append(f"--entrypoint={json.dumps(container['command'])}")
+        image = engines.IMAGE if name == "tablefeed" else self._base
+        return await self._engine.start(*arguments, options=options, environ=environ, image=image)
+
+
+async def test_the_sidecars_pod_loses_nothing(engine: Engine, tmp_path: Path) -> None:
+    """ProcessMind comes back after the export: its container waits, the sidecar is ended after it, all is delivered."""
+    pod = Pod(engine, Example("sidecar.yaml"), tmp_path)
+    data = volume(tmp_path / "data")
+    base_url = {"TABLEFEED_API__BASE_URL": "http://127.0.0.1:8800"}
+    sidecar = await pod.start("tablefeed", "--network=none", **base_url)
+    await sidecar.until_event("ready")
+    export = await pod.start("export", share_network(sidecar))
+    await sidecar.until_event("file_delayed")
+    assert await export.running()
+    await sandbox(engine, data, share_network(sidecar))
+    assert await export.code() == 0, await export.log()
+    assert await sidecar.end() == 0
+    assert await is_empty(pod.exports)
+    assert sorted(contents(data / "objects").values()) == [b"one", b"two"]
+    assert KEY not in await sidecar.inspect() + await sidecar.log()
+
+
+async def test_one_pass_after_an_export_delivers_all(engine: Engine, tmp_path: Path) -> None:
+    """The init container exports, `run --once` delivers and ends with 0."""
+    pod = Pod(engine, Example("export-then-deliver.yaml"), tmp_path)
+    data = volume(tmp_path / "data")
+    store = await sandbox(engine, data, "--network=none")
+    export = await pod.start("export", share_network(store))
+    assert await export.code() == 0, await export.log()
+    base_url = {"TABLEFEED_API__BASE_URL": "http://127.0.0.1:8800"}
+    delivery = await pod.start("tablefeed", share_network(store), **base_url)
+    assert await delivery.code() == 0, await delivery.log()
+    assert await is_empty(pod.exports)
+    assert sorted(contents(data / "objects").values()) == [b"one", b"two"]
