@@ -5,7 +5,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo install test soak lint format clean stale
+.PHONY: help setup demo install test image soak lint format clean stale
 
 # What another project has put into the environment does not count here. PIP_… stays: it says where packages come from.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTEST_ADDOPTS MYPYPATH
@@ -35,7 +35,10 @@ install: ## Install it as a systemd service, as root (PYTHON: of which Python)
 	@PYTHON='$(PYTHON)' systemd/install
 
 test: lint ## Check everything, then run all tests and report coverage (ARGS: for pytest)
-	@$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not image' --cov --cov-report=term:skip-covered $(ARGS)
+
+image: .venv/.dev ## Build the container image and try it, as root with buildah and podman (ARGS: for pytest)
+	@$(BIN)/python -m pytest -m image tests/e2e/test_container.py $(ARGS)
 
 soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --seed 1': how long, and which)
 	@cd tests && ../$(BIN)/python -m faults.soak $(ARGS)

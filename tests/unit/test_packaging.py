@@ -23,7 +23,7 @@ from tablefeed.errors import Exit
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = [line for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")]
-TARGETS = ("help", "setup", "demo", "install", "test", "soak", "lint", "format", "clean")
+TARGETS = ("help", "setup", "demo", "install", "test", "image", "soak", "lint", "format", "clean")
 
 
 def requirements() -> Iterator[str]:
