@@ -17,6 +17,7 @@ from support.deployment import CONFIGURATION, Document, Example
 from support.engine import CONFINED, USER, Container, Engine
 from support.stores import Server, serving
 from tablefeed import __version__
+from tablefeed.lease import Writer
 
 pytestmark = [
     pytest.mark.image,
@@ -170,6 +171,8 @@ async def test_the_health_check_tells_whether_the_daemon_lives(engine: Engine, t
         finally:
             os.kill(pid, signal.SIGCONT)
         await engines.until(daemon.healthy)
+    children = Path(f"/proc/{await daemon.pid()}/task/{await daemon.pid()}/children")
+    assert children.read_text() == "", "process 1 has been left with the remains of health checks"
     assert await daemon.end() == 0
     after = await engine.start("status", "--alive", options=options, environ=environ)
     assert await after.code() == 1
@@ -224,6 +227,33 @@ async def test_it_runs_as_the_user_that_writes_the_exports(engine: Engine, tmp_p
     await daemon.until_event("file_archived")
     assert (exports / "archive/orders.csv").stat().st_uid == user
     assert await daemon.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ((f"--user={USER}:{USER}",), Writer.UNKNOWN),
+        ((f"--user=20002:{USER}",), Writer.NONE),
+        ((f"--user={USER}:{USER}", "--cap-add=LEASE"), Writer.NONE),
+    ],
+    ids=["another user", "the owner", "another user with CAP_LEASE"],
+)
+async def test_the_kernel_tells_who_writes(
+    engine: Engine, tmp_path: Path, options: tuple[str, ...], answer: Writer
+) -> None:
+    """It answers the owner of a file, and any user to whom podman gives CAP_LEASE; else two observations must do."""
+    exports = volume(tmp_path / "exports")
+    (exports / "orders.csv").write_bytes(b"a,b\n")
+    os.chown(exports / "orders.csv", 20_002, 20_002)
+    question = """
+import os
+from tablefeed.lease import writer_of
+print(writer_of(os.open("/exports/orders.csv", os.O_RDONLY)).value)
+"""
+    confined = (*CONFINED, *mounts(exports=exports), "--network=none", "--entrypoint=/opt/tablefeed/bin/python3")
+    asked = await engine.start("-c", question, options=(*confined, *options))
+    assert await asked.code() == 0, await asked.log()
+    assert (await asked.log()).strip() == answer.value
 
 
 class Pod:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,20 @@ def test_the_compose_file_starts_the_daemon_after_the_sandbox_and_confines_both(
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_readmes_container_needs_no_file(tmp_path: Path) -> None:
+    """The variables that the README gives to `docker run` are a whole configuration, of places that it mounts."""
+    commands_ = re.findall(r"^\$ docker run (?:.*\\\n)*.*", (ROOT / "README.md").read_text(), re.MULTILINE)
+    words = [shlex.split(command.replace("\\\n", " ")) for command in commands_]
+    of_files, of_variables = (list(pairwise(command)) for command in words)
+    assert not [value for option, value in of_files if option == "-e"]
+    environment = dict(value.split("=", 1) for option, value in of_variables if option == "-e")
+    settings = load(None, environment, default=tmp_path / "none.toml")
+    mounted = {value.split(":")[1] for option, value in of_variables if option == "-v"}
+    assert {str(settings.api.api_key_file), *(str(feed.directory) for feed in settings.feeds)} < mounted
+    for command in words:
+        assert int(command[command.index("--stop-timeout") + 1]) > settings.service.shutdown_grace
 
 
 def test_the_image_is_built_on_a_pinned_python() -> None:
