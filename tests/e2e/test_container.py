@@ -26,6 +26,7 @@ pytestmark = [
 ]
 MEBIBYTE = 2**20
 SANDBOX = ("sandbox", "--listen=127.0.0.1:8800", "--data=/data")
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).status)"
 EXPORT = """#!/bin/sh
 printf one > "$2/one.csv"
 printf two > "$2/two.csv"
@@ -281,6 +282,18 @@ class Pod:
             os.chown(key, 0, self._example.pod["securityContext"]["fsGroup"])
             key.chmod(entry["secret"]["defaultMode"])
 
+    async def probed(self, container: Container) -> dict[str, int]:
+        """What each probe of our container is answered."""
+        probes = {name: probe for name, probe in self._example.tablefeed.items() if name.endswith("Probe")}
+        (port,) = self._example.tablefeed["ports"]
+        answers = {}
+        for name, probe in probes.items():
+            url = f"http://127.0.0.1:{port['containerPort']}{probe['httpGet']['path']}"
+            code, output = await container.run("python3", "-c", ASK, url)
+            assert code == 0, output
+            answers[name] = int(output)
+        return answers
+
     async def start(self, name: str, network: str, **environ: str) -> Container:
         """Start one of the containers."""
         container = self._example.container(name)
@@ -307,6 +320,7 @@ async def test_the_sidecars_pod_loses_nothing(engine: Engine, tmp_path: Path) ->
     base_url = {"TABLEFEED_API__BASE_URL": "http://127.0.0.1:8800"}
     sidecar = await pod.start("tablefeed", "--network=none", **base_url)
     await sidecar.until_event("ready")
+    assert await pod.probed(sidecar) == {"startupProbe": 200, "livenessProbe": 200, "readinessProbe": 200}
     export = await pod.start("export", share_network(sidecar))
     await sidecar.until_event("file_delayed")
     assert await export.running()

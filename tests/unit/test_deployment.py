@@ -26,7 +26,6 @@ from tablefeed import __version__
 from tablefeed.cli.app import app
 from tablefeed.config import load
 from tablefeed.config.load import DEFAULT_PATH
-from tablefeed.web.health import health_routes
 
 FILES = sorted(path.name for path in KUBERNETES.iterdir())
 GROUP_OF_THE_IMAGE = 10001
@@ -38,12 +37,13 @@ def commands() -> set[str]:
     return {command.name for command in app.registered_commands if command.name}
 
 
+@pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("name", FILES)
-def test_kubernetes_takes_each_object_as_it_is(name: str) -> None:
-    """Every key exists in the API and has the right type; a PodMonitor is no object of Kubernetes' own."""
+def test_kubernetes_takes_each_object_as_it_is(name: str, version: str) -> None:
+    """The oldest that has sidecars and the newest know every key; a PodMonitor is no object of Kubernetes' own."""
     for document in documents(name):
         if document["kind"] != "PodMonitor":
-            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_each_workload_is_checked_here() -> None:
@@ -95,8 +95,7 @@ def test_probes_and_scrapes_ask_where_the_daemon_listens(example: Example, tmp_p
     assert address[0] in ("", "0.0.0.0", "::")  # noqa: S104 - a pod's probes come from outside its network namespace
     assert example.tablefeed["ports"] == [{"name": "http", "containerPort": address[1]}]
     assert set(probes) == {"startupProbe", "livenessProbe", "readinessProbe"}
-    served = {route.path for route in health_routes(None, 1.0)}  # type: ignore[arg-type]
-    assert {probe["httpGet"]["path"] for probe in probes.values()} == served
+    assert {probe["httpGet"]["path"] for probe in probes.values()} == {"/healthz", "/readyz"}
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
     assert probes["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert annotations["prometheus.io/port"] == str(address[1])
@@ -125,6 +124,15 @@ def test_arguments_are_commands_of_ours(example: Example) -> None:
     assert "command" not in example.tablefeed
     assert example.tablefeed["args"][0] in commands()
     assert example.tablefeed["image"].endswith(f"/tablefeed:{__version__}")
+
+
+def test_the_service_names_the_daemons_pod() -> None:
+    """It selects the pod of the StatefulSet that it governs, and leads to its port."""
+    example = Example("daemon.yaml")
+    service = example.one("Service")
+    assert example.workload["spec"]["serviceName"] == service["metadata"]["name"]
+    assert service["spec"]["selector"].items() <= example.template["metadata"]["labels"].items()
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == [example.tablefeed["ports"][0]["name"]]
 
 
 def test_only_one_daemon_owns_the_ledger() -> None:
