@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path("/var/cache/tablefeed-tests")
+CACHE = Path("/var/cache/tablefeed-image-tests")
 
 
 class UnavailableError(Exception):

@@ -112,9 +112,11 @@ async def podman(*arguments: str, patience: float = PATIENCE) -> tuple[int, str]
         async with asyncio.timeout(patience):
             out, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise AssertionError(f"podman {arguments} did not end within {patience} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode is not None
     return process.returncode, out.decode()
 
