@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ printf two > "$2/two.csv"
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
+def image() -> Iterator[str]:
     """The image of this tree."""
     try:
-        return engines.build_image()
+        yield engines.build_image()
     except engines.UnavailableError as error:
         pytest.skip(str(error))
+    finally:
+        engines.leave_no_mount()
 
 
 @pytest.fixture
