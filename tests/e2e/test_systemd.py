@@ -16,7 +16,8 @@ from contextlib import contextmanager
 import pytest
 
 from support.daemon import KEY
-from support.nspawn import ROOT, Machine, Machines, UnavailableError
+from support.debian import ROOT, UnavailableError
+from support.nspawn import Machine, Machines
 
 pytestmark = pytest.mark.timeout(900)  # the first of them makes a Debian, the others wait for it
 

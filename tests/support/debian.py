@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path("/var/cache/tablefeed-image-tests")
+CACHE = Path("/var/cache/tablefeed-tests")
 
 
 class UnavailableError(Exception):
@@ -19,11 +19,11 @@ class UnavailableError(Exception):
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold a lock in the cache. Blocks until it is free."""
+def locked(name: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock in the cache, of a kind of `flock`. Blocks until it is free."""
     CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, kind)
         yield
 
 

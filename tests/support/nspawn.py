@@ -11,16 +11,15 @@ import shutil
 import signal
 import subprocess
 import time
-import tomllib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from support.debian import CACHE, ROOT, UnavailableError, bootstrap, locked, made, wheels
+
 SOURCE = "/usr/src/tablefeed"
 """Where a machine finds the sources."""
-CACHE = Path("/var/cache/tablefeed-tests")
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "passwd", "python3", "python3-venv", "make")
 _SOURCES = ("daemon", "systemd", "config", "pyproject.toml", ".ci/constraints.txt", "Makefile", "README.md")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,90 +38,17 @@ exec systemd-nspawn --quiet --boot --register=no --keep-unit --private-network -
 """
 
 
-class UnavailableError(Exception):
-    """Such machines cannot be had here; says why."""
-
-
-@contextmanager
-def _locked(name: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock beside what it is about. Blocks until it is free."""
-    CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-
-
-def _made(name: str, make: Callable[[Path], None]) -> Path:
-    """What has that name in the cache; made first, whole or not at all, where it is not there."""
-    there = CACHE / name
-    with _locked(name):
-        if not there.exists():
-            draft = CACHE / f"{name}.draft"
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(mode=0o755)
-            make(draft)
-            draft.rename(there)
-    return there
-
-
-def _run(*command: str, timeout: float = 600) -> str:
-    """The output of a command. Raises UnavailableError with its last line when it fails."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{command[0]}: {error}") from None
-    if done.returncode != 0:
-        lines = (done.stderr.strip() or done.stdout.strip() or f"it ended with {done.returncode}").splitlines()
-        raise UnavailableError(f"{Path(command[0]).name} failed: {lines[-1]}")
-    return done.stdout
-
-
-def _release() -> tuple[str, str]:
-    """(code name, mirror) of the release that runs here: the machines get the same, or $TABLEFEED_TEST_RELEASE."""
+def _debian() -> Path:
+    """A small Debian with systemd and Python: of the release that runs here, or of $TABLEFEED_TEST_RELEASE."""
     lines = Path("/etc/os-release").read_text().splitlines()
     code = next((line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_CODENAME=")), "")
-    wanted = os.environ.get("TABLEFEED_TEST_RELEASE", code)
-    for line in _run("apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)", "Created-By: Packages").splitlines():
-        release, _, site = line.partition(" ")
-        if release == code:
-            return wanted, site
-    raise UnavailableError(f"apt has no mirror for the release {code!r}")
+    release = os.environ.get("TABLEFEED_TEST_RELEASE", code)
+    key = hashlib.sha256(",".join(_PACKAGES).encode()).hexdigest()[:8]
+    return made(f"{release}-{key}", lambda draft: bootstrap(release, _PACKAGES, draft))
 
 
-def _debian() -> Path:
-    """A small Debian, or what runs here, with systemd and Python."""
-    code, mirror = _release()
-    packages = ",".join(_PACKAGES)
-    key = hashlib.sha256(packages.encode()).hexdigest()[:8]
-
-    def make(draft: Path) -> None:
-        if shutil.which("mmdebstrap"):  # does the same in a third of the time
-            quick = ("--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io", "--quiet")
-            _run(
-                "mmdebstrap", "--mode=root", "--variant=apt", f"--include={packages}", *quick, code, str(draft), mirror
-            )
-        else:
-            _run("debootstrap", "--variant=minbase", f"--include={packages}", code, str(draft), mirror)
-
-    return _made(f"{code}-{key}", make)
-
-
-def _wheels(debian: Path) -> Path:
-    """The wheels of all that an installation needs, for the Python of the machines."""
-    version = next(path.name for path in (debian / "usr/lib").glob("python3.*")).removeprefix("python")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    constraints = ROOT / ".ci/constraints.txt"
-    key = hashlib.sha256("\n".join([version, *wanted, constraints.read_text()]).encode()).hexdigest()[:8]
-
-    def make(draft: Path) -> None:
-        where = ("--only-binary=:all:", "--python-version", version, "--dest", str(draft))
-        command = (shutil.which("python3") or "python3", "-m", "pip", "download", "--quiet", "--constraint")
-        _run(*command, str(constraints), *where, *wanted)
-
-    return _made(f"wheels-{key}", make)
+def _python_of(debian: Path) -> str:
+    return next(path.name for path in (debian / "usr/lib").glob("python3.*")).removeprefix("python")
 
 
 class Machine:
@@ -282,10 +208,10 @@ class Machines:
         if not (shutil.which("mmdebstrap") or shutil.which("debootstrap")):
             raise UnavailableError("there is no debootstrap here")
         self._debian = _debian()
-        self._wheels = _wheels(self._debian)
+        self._wheels = wheels(_python_of(self._debian))
         key = hashlib.sha256("\n".join([self._debian.name, self._wheels.name, *installation]).encode()).hexdigest()[:8]
         self._installed = f"installed-{_state_of_sources()}-{key}"
-        _made(self._installed, lambda draft: self._install(draft, installation))
+        made(self._installed, lambda draft: self._install(draft, installation))
         self._forget_older()
 
     def _install(self, draft: Path, installation: Sequence[str]) -> None:
@@ -308,7 +234,7 @@ class Machines:
     def boot(self) -> Iterator[Machine]:
         """A fresh machine in which the daemon is installed and nothing else has happened."""
         with (
-            _locked(self._installed, shared=True),
+            locked(self._installed, fcntl.LOCK_SH),
             machine(CACHE / self._installed, self._debian, wheels=self._wheels) as fresh,
         ):
             yield fresh

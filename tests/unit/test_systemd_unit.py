@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.nspawn import ROOT
+from support.debian import ROOT
 
 UNIT = ROOT / "systemd/tablefeed.service"
 NEWER = ROOT / "systemd/tablefeed.service.d/10-systemd-254.conf"
