@@ -146,6 +146,19 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """One event that a feed's webhook is to be told."""
+
+    feed: str
+    event: str
+    """Its kind, such as `file.delivered`."""
+    id: str
+    """Unique, and the same at every try."""
+    body: str
+    """JSON, as it is sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One open row of the ledger, as its claimant sees it."""
 
@@ -208,6 +221,10 @@ class Feed:
     """An alarm is raised when no file arrived for this long; 0: never."""
     duplicates: Duplicates = Duplicates.UPLOAD
     max_size: int = 5 * 2**30
+    notify_url: str = field(default="", repr=False)
+    """Where events are POSTed; its path is a secret, often. Empty: nowhere."""
+    notify_key: str = ""
+    """The name of the source of the secret that signs them; empty: they are not signed."""
 
     @property
     def target(self) -> str:

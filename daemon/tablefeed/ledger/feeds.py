@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from tablefeed.ledger import outbox
 from tablefeed.ledger.queries import CHUNK
 from tablefeed.ledger.schema import feeds, files
+from tablefeed.model import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,20 @@ def _touch(conn: sa.Connection, now: int, column: str, names: Collection[str]) -
         conn.execute(sa.update(feeds).where(feeds.c.name.in_([*names])).values({column: now}))
 
 
-def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None]]) -> list[None]:
+def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:
     """Keep since when each feed is paused, in Unix milliseconds; None: it is not."""
-    for name, since in items:
-        conn.execute(sa.update(feeds).where(feeds.c.name == name).values(paused_at=since))
-    return [None] * len(items)
+    return _set(conn, now, "paused_at", items)
 
 
-def set_stale(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None]]) -> list[None]:
+def set_stale(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:
     """Keep since when it is told that no files arrive in a feed; None: they do."""
-    for name, since in items:
-        conn.execute(sa.update(feeds).where(feeds.c.name == name).values(stale_at=since))
+    return _set(conn, now, "stale_at", items)
+
+
+def _set(
+    conn: sa.Connection, now: int, column: str, items: Sequence[tuple[str, int | None, Notice | None]]
+) -> list[None]:
+    for name, moment, _ in items:
+        conn.execute(sa.update(feeds).where(feeds.c.name == name).values({column: moment}))
+    outbox.put(conn, now, [notice for _, _, notice in items])
     return [None] * len(items)

@@ -18,10 +18,11 @@ from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, feeds, queries, transitions, upkeep
 from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.feeds import FeedRecord
+from tablefeed.ledger.outbox import Outbox
 from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.transitions import Closing, Delivery, Failure, Transition
 from tablefeed.ledger.upkeep import Purge
-from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
+from tablefeed.model import Entry, FileVersion, Grant, Notice, Receipt, State
 from tablefeed.retry import LONGEST_ASKED
 
 R = TypeVar("R")
@@ -57,6 +58,7 @@ class Ledger:
         self._lock: engine.Lock | None = None
         self._conn: sa.Connection
         self._in_trouble = False
+        self.outbox = Outbox(self._do, self._ask)
 
     async def open(self) -> int:
         """Lock, open, migrate, and put back what a daemon that died held; returns how many rows that were.
@@ -160,9 +162,9 @@ class Ledger:
         count: int = await self._do(transitions.enqueue, versions)
         return count
 
-    async def refuse(self, version: FileVersion, error: DeliveryError) -> int:
+    async def refuse(self, version: FileVersion, error: DeliveryError, notice: Notice | None = None) -> int:
         """Record a version that never got into the queue as rejected; returns its id."""
-        entry_id: int = await self._do(transitions.refuse, (version, error))
+        entry_id: int = await self._do(transitions.refuse, (version, error, notice))
         return entry_id
 
     async def claim(self, wants: Sequence[Want]) -> list[Entry]:
@@ -187,21 +189,28 @@ class Ledger:
         return bool(await self._do(transitions.granted, (entry_id, grant)))
 
     async def uploaded(
-        self, entry_id: int, receipt: Receipt, *, target: str | None = None, duplicate_of: int | None = None
+        self,
+        entry_id: int,
+        receipt: Receipt,
+        *,
+        target: str | None = None,
+        duplicate_of: int | None = None,
+        notice: Notice | None = None,
     ) -> bool:
         """Record the store's 2xx, before the file is moved.
 
-        `target`: the datatable in full; `duplicate_of`: the row that delivered the content, when this one did not.
+        `target`: the datatable in full; `duplicate_of`: the row that delivered the content, when this one did not;
+        `notice`: for the feed's webhook, in the same transaction.
         """
-        return bool(await self._do(transitions.uploaded, Delivery(entry_id, receipt, target, duplicate_of)))
+        return bool(await self._do(transitions.uploaded, Delivery(entry_id, receipt, target, duplicate_of, notice)))
 
     async def archived(self, closing: Closing) -> bool:
         """Close a delivered row, or one that was skipped, after its move."""
         return bool(await self._do(transitions.archived, closing))
 
-    async def rejected(self, entry_id: int, error: DeliveryError) -> bool:
+    async def rejected(self, entry_id: int, error: DeliveryError, notice: Notice | None = None) -> bool:
         """Close a row whose file can never be delivered, before it is moved."""
-        return bool(await self._do(transitions.rejected, (entry_id, error)))
+        return bool(await self._do(transitions.rejected, (entry_id, error, notice)))
 
     async def set_aside(self, closing: Closing) -> bool:
         """Record where a rejected file has been moved to."""
@@ -285,10 +294,10 @@ class Ledger:
         """What is kept of all feeds."""
         return await self._ask(feeds.feed_records)
 
-    async def set_paused(self, feed: str, since: int | None) -> None:
+    async def set_paused(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that somebody has paused a feed, in Unix milliseconds; None: that it goes on."""
-        await self._do(feeds.set_paused, (feed, since))
+        await self._do(feeds.set_paused, (feed, since, notice))
 
-    async def set_stale(self, feed: str, since: int | None) -> None:
+    async def set_stale(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that it was told that no files arrive in a feed; None: that they do again."""
-        await self._do(feeds.set_stale, (feed, since))
+        await self._do(feeds.set_stale, (feed, since, notice))

@@ -155,12 +155,20 @@ outbox = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("feed", Text, nullable=False),
     Column("event", Text, nullable=False),
+    Column("event_id", Text, nullable=False, comment="the same at every try, so that receivers know it again"),
     Column("body", Text, nullable=False, comment="JSON, as it is sent"),
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False, comment="not before this time"),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("reason", Text, comment="the last error in words"),
+    Column("refusals", Integer, nullable=False, default=0, comment="how often the receiver did not want it"),
     comment="what is still to be told to the webhooks of feeds",
     sqlite_autoincrement=True,
 )
-Index("ix_outbox_due", outbox.c.due_at)
+Index("ix_outbox_feed", outbox.c.feed, outbox.c.id)
+
+announced = Table(
+    "announced",
+    metadata,
+    Column("feed", Text, primary_key=True),
+    Column("place", Text, primary_key=True),
+    comment="trouble of feeds that their webhooks were told of, and not yet that it is over",
+)

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tablefeed.errors import DeliveryError
-from tablefeed.ledger import feeds
+from tablefeed.ledger import feeds, outbox
 from tablefeed.ledger.queries import CHUNK, open_versions
 from tablefeed.ledger.schema import files, is_open
-from tablefeed.model import FileVersion, Grant, Receipt, State
+from tablefeed.model import FileVersion, Grant, Notice, Receipt, State
 
 FORGET_GRANT: dict[str, Any] = {
     "grant_url": None,
@@ -35,6 +35,8 @@ class Delivery:
     """The datatable that has it."""
     duplicate_of: int | None = None
     """The row that delivered it, where this one was not sent itself."""
+    notice: Notice | None = None
+    """What the feed's webhook is to be told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +109,18 @@ def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
     }
 
 
-def refuse(conn: sa.Connection, now: int, items: Sequence[tuple[FileVersion, DeliveryError]]) -> list[int]:
+def refuse(
+    conn: sa.Connection, now: int, items: Sequence[tuple[FileVersion, DeliveryError, Notice | None]]
+) -> list[int]:
     """Record versions that can never be delivered, as rejected and still in place; returns the new ids."""
     ids = []
-    for version, error in items:
+    for version, error, _ in items:
         replaced = [i for i, state, _ in open_versions(conn, [version]) if state is State.QUEUED]
         gone(conn, now, replaced)
         row = _row(version, now, State.REJECTED) | _error(error, now) | {"closed_at": now, "left_in_place": True}
         ids.append(conn.execute(sa.insert(files).returning(files.c.id), row).scalar_one())
-    feeds.arrived(conn, now, {version.feed for version, _ in items})
+    feeds.arrived(conn, now, {version.feed for version, _, _ in items})
+    outbox.put(conn, now, [notice for _, _, notice in items])
     return ids
 
 
@@ -169,6 +174,7 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[b
     changed = update(conn, rows, State.UPLOADING)
     sent = [item.entry_id for item, done in zip(items, changed, strict=True) if done and item.duplicate_of is None]
     feeds.delivered(conn, now, sent)
+    outbox.put(conn, now, [item.notice for item, done in zip(items, changed, strict=True) if done])
     return changed
 
 
@@ -188,7 +194,7 @@ def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bo
     return update(conn, rows, State.UPLOADED, state=sa.case((sent, State.ARCHIVED.value), else_=State.SKIPPED.value))
 
 
-def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryError]]) -> list[bool]:
+def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryError, Notice | None]]) -> list[bool]:
     """Close rows whose file can never be delivered; the file is still in place until `set_aside`."""
     rows = [
         {
@@ -200,9 +206,11 @@ def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryE
             **FORGET_GRANT,
             **_error(error, now),
         }
-        for entry_id, error in items
+        for entry_id, error, _ in items
     ]
-    return update(conn, rows, State.UPLOADING)
+    changed = update(conn, rows, State.UPLOADING)
+    outbox.put(conn, now, [notice for (_, _, notice), done in zip(items, changed, strict=True) if done])
+    return changed
 
 
 def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:

@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Create both tables, and the index that counts refused files."""
+    """Create the tables, and the index that counts refused files."""
     op.add_column(
         "files", sa.Column("dropped_at", sa.BigInteger, comment="when the file had changed last, by its ctime")
     )
@@ -31,12 +31,20 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         sa.Column("feed", sa.Text, nullable=False),
         sa.Column("event", sa.Text, nullable=False),
+        sa.Column(
+            "event_id", sa.Text, nullable=False, comment="the same at every try, so that receivers know it again"
+        ),
         sa.Column("body", sa.Text, nullable=False, comment="JSON, as it is sent"),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("due_at", sa.BigInteger, nullable=False, comment="not before this time"),
-        sa.Column("attempts", sa.Integer, nullable=False),
-        sa.Column("reason", sa.Text, comment="the last error in words"),
+        sa.Column("refusals", sa.Integer, nullable=False, comment="how often the receiver did not want it"),
         comment="what is still to be told to the webhooks of feeds",
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_outbox_due", "outbox", ["due_at"])
+    op.create_index("ix_outbox_feed", "outbox", ["feed", "id"])
+    op.create_table(
+        "announced",
+        sa.Column("feed", sa.Text, primary_key=True),
+        sa.Column("place", sa.Text, primary_key=True),
+        comment="trouble of feeds that their webhooks were told of, and not yet that it is over",
+    )

@@ -1,0 +1,232 @@
+"""What webhooks are still to be told: every change of the tables `outbox` and `announced`, and what is asked of them.
+
+An event is put there in the transaction of what it tells, and stays until its receiver has accepted it, so that a
+crash loses none. All transitions run inside the caller's transaction.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from tablefeed.ledger.queries import CHUNK
+from tablefeed.ledger.schema import announced, outbox
+from tablefeed.model import Notice
+from tablefeed.retry import LONGEST_ASKED
+
+_LONGEST_WAIT = round(LONGEST_ASKED * 1000)
+"""Milliseconds: what is due later than this was written when the clock was ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One event that waits. Times are Unix milliseconds."""
+
+    number: int
+    """By which events are in order."""
+    notice: Notice
+    created_at: int
+    refusals: int
+    """How often its receiver did not want it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for one receiver."""
+
+    letters: tuple[Letter, ...]
+    """Those that are due, in the order in which they happened."""
+    next_due: int | None
+    """When one of the others becomes due, in Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the outbox may hold."""
+
+    served: tuple[str, ...]
+    """The feeds that have a webhook."""
+    since: int
+    """Events from before this time are dropped, in Unix milliseconds."""
+    most: int
+    """Events of one feed; the oldest are dropped."""
+    limit: int
+    """How many go at a time, of each feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Events of one feed that were dropped, in one go."""
+
+    unserved: int = 0
+    """The feed has no webhook any more."""
+    old: int = 0
+    surplus: int = 0
+
+
+def put(conn: sa.Connection, now: int, notices: Iterable[Notice | None]) -> None:
+    """Keep events until they are told; None is nothing to tell."""
+    rows = [
+        {
+            "feed": notice.feed,
+            "event": notice.event,
+            "event_id": notice.id,
+            "body": notice.body,
+            "created_at": now,
+            "due_at": now,
+            "refusals": 0,
+        }
+        for notice in notices
+        if notice is not None
+    ]
+    if rows:
+        conn.execute(sa.insert(outbox), rows)
+
+
+def waiting(conn: sa.Connection, now: int, feeds: Collection[str], limit: int) -> Waiting:
+    """The first events of these feeds that are due, and when the next of them is."""
+    is_due = sa.or_(outbox.c.due_at <= now, outbox.c.due_at > now + _LONGEST_WAIT)
+    rows: list[sa.Row[Any]] = []
+    # Feed by feed, so that each is read along its index, however many wait for others.
+    for feed in feeds:
+        due = sa.select(outbox).where(outbox.c.feed == feed, is_due).order_by(outbox.c.id).limit(limit)
+        rows += conn.execute(due)
+    first = sorted(rows, key=lambda row: row.id)[:limit]
+    later = None
+    if not first:
+        soonest = sa.select(sa.func.min(outbox.c.due_at)).where(outbox.c.feed.in_([*feeds]))
+        later = conn.execute(soonest).scalar()
+    return Waiting(tuple(map(_letter, first)), later)
+
+
+def _letter(row: sa.Row[Any]) -> Letter:
+    return Letter(row.id, Notice(row.feed, row.event, row.event_id, row.body), row.created_at, row.refusals)
+
+
+def forget(conn: sa.Connection, now: int, items: Sequence[Sequence[int]]) -> list[None]:
+    """Let go of events, by their numbers: they were accepted, or are not to be told any more."""
+    numbers = [number for item in items for number in item]
+    for start in range(0, len(numbers), CHUNK):
+        conn.execute(sa.delete(outbox).where(outbox.c.id.in_(numbers[start : start + CHUNK])))
+    return [None] * len(items)
+
+
+def refused(conn: sa.Connection, now: int, items: Sequence[tuple[int, int]]) -> list[None]:
+    """(number, when to try again): a receiver does not want this event now."""
+    for number, due_at in items:
+        changed = {"refusals": outbox.c.refusals + 1, "due_at": due_at}
+        conn.execute(sa.update(outbox).where(outbox.c.id == number).values(changed))
+    return [None] * len(items)
+
+
+def clear(conn: sa.Connection, now: int, items: Sequence[tuple[Collection[str], int]]) -> list[int]:
+    """(feeds, a number): drop all their events up to that one; returns how many those were."""
+    return [
+        conn.execute(sa.delete(outbox).where(outbox.c.feed.in_([*feeds]), outbox.c.id <= number)).rowcount
+        for feeds, number in items
+    ]
+
+
+def bound(conn: sa.Connection, now: int, items: Sequence[Bounds]) -> list[dict[str, Dropped]]:
+    """Drop what the outbox is not to hold, a limited number at a time; returns what went, by feed.
+
+    Trouble that was told is forgotten with the feed's webhook.
+    """
+    return [_bounded(conn, bounds) for bounds in items]
+
+
+def _bounded(conn: sa.Connection, bounds: Bounds) -> dict[str, Dropped]:
+    conn.execute(sa.delete(announced).where(announced.c.feed.not_in(bounds.served)))
+    found: dict[str, Dropped] = {}
+    for feed in conn.execute(sa.select(outbox.c.feed).distinct()).scalars().all():
+        first = sa.select(outbox.c.id, outbox.c.created_at).where(outbox.c.feed == feed).order_by(outbox.c.id)
+        oldest = conn.execute(first.limit(bounds.limit)).all()
+        reasons: dict[int, str] = {}
+        if feed not in bounds.served:
+            reasons = {row.id: "unserved" for row in oldest}
+        else:
+            last = _last_of_surplus(conn, feed, bounds.most)
+            for row in oldest:
+                if row.created_at < bounds.since:
+                    reasons[row.id] = "old"
+                elif row.id <= last:
+                    reasons[row.id] = "surplus"
+        if reasons:
+            forget(conn, 0, [[*reasons]])
+            found[feed] = Dropped(**Counter(reasons.values()))
+    return found
+
+
+def _last_of_surplus(conn: sa.Connection, feed: str, most: int) -> int:
+    """The latest event of a feed that is one too many; 0: none is."""
+    latest = sa.select(outbox.c.id).where(outbox.c.feed == feed).order_by(outbox.c.id.desc())
+    return conn.execute(latest.offset(most).limit(1)).scalar() or 0
+
+
+def announce(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice]]) -> list[None]:
+    """(feed, place, event): tell of trouble at a place, unless that was told and is not over yet."""
+    for feed, place, notice in items:
+        if not conn.execute(sa.select(announced).filter_by(feed=feed, place=place)).first():
+            conn.execute(sa.insert(announced), {"feed": feed, "place": place})
+            put(conn, now, [notice])
+    return [None] * len(items)
+
+
+def withdraw(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice | None]]) -> list[None]:
+    """(feed, place, event): tell that trouble at a place is over, where it was told."""
+    for feed, place, notice in items:
+        if conn.execute(sa.delete(announced).filter_by(feed=feed, place=place)).rowcount:
+            put(conn, now, [notice])
+    return [None] * len(items)
+
+
+def all_announced(conn: sa.Connection) -> set[tuple[str, str]]:
+    """(feed, place) of all trouble that was told and is not over."""
+    return {(row.feed, row.place) for row in conn.execute(sa.select(announced))}
+
+
+class Outbox:
+    """The ledger, as those see it who tell webhooks. Each method is durable when it returns."""
+
+    def __init__(self, do: Callable[..., Awaitable[Any]], ask: Callable[..., Awaitable[Any]]) -> None:
+        """`do(transition, item)` changes the ledger, `ask(query, *arguments)` asks it."""
+        self._do = do
+        self._ask = ask
+
+    async def waiting(self, now: int, feeds: Collection[str], limit: int) -> Waiting:
+        """The first events of these feeds that are due; `now` in Unix milliseconds."""
+        found: Waiting = await self._ask(waiting, now, feeds, limit)
+        return found
+
+    async def forget(self, numbers: Sequence[int]) -> None:
+        """Let go of events that were accepted, or are not to be told any more."""
+        await self._do(forget, numbers)
+
+    async def refused(self, number: int, due_at: int) -> None:
+        """Try an event again at a time, in Unix milliseconds: its receiver does not want it now."""
+        await self._do(refused, (number, due_at))
+
+    async def clear(self, feeds: Collection[str], number: int) -> int:
+        """Drop the events of these feeds up to one; returns how many."""
+        count: int = await self._do(clear, (feeds, number))
+        return count
+
+    async def bound(self, bounds: Bounds) -> dict[str, Dropped]:
+        """Drop a limited number of events that are not to be held; returns what went, by feed: nothing at the end."""
+        dropped: dict[str, Dropped] = await self._do(bound, bounds)
+        return dropped
+
+    async def announce(self, feed: str, place: str, notice: Notice) -> None:
+        """Tell of trouble, once until it is over."""
+        await self._do(announce, (feed, place, notice))
+
+    async def withdraw(self, feed: str, place: str, notice: Notice | None) -> None:
+        """Tell that trouble is over, where it was told."""
+        await self._do(withdraw, (feed, place, notice))
+
+    async def announced(self) -> set[tuple[str, str]]:
+        """(feed, place) of all trouble that was told and is not over."""
+        found: set[tuple[str, str]] = await self._ask(all_announced)
+        return found
