@@ -254,11 +254,39 @@ def test_unknown_keys_are_refused(site: Site, section: str, keys: dict[str, str]
     assert KEY not in str(found)
 
 
-@pytest.mark.parametrize("key", ["notify_url"])
-def test_later_keys_of_a_feed_are_refused(site: Site, key: str) -> None:
-    """A key that a later version will have is not taken in silence."""
-    found = site.problems(feeds=[feed(**{key: ""})])
-    assert found == {f"feeds[0] (orders).{key}": "is not available in this version of tablefeed: remove it"}
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("hooks.example/x", 'must have the form "https://hooks.example.com/path"'),
+        ("https://hooks.example/a b", "must have the form"),
+        ("ftp://hooks.example/x", "must have the form"),
+        ("https://me:s3cret-w0rd@hooks.example/x", "without a user or password: use notify_secret_file"),
+        ("https://hooks.example/x#part", 'without "#"'),
+        ("http://hooks.example/x", "sends file names and times over plain http: use https, or set upload.allow_http"),
+    ],
+)
+def test_a_webhook_that_cannot_be_used_is_refused_and_not_repeated(site: Site, url: str, text: str) -> None:
+    """Its path is a secret, often, and so is what stands before an @."""
+    found = site.problems(feeds=[feed(notify_url=url)])
+    assert list(found) == ["feeds[0] (orders).notify_url"]
+    assert text in found["feeds[0] (orders).notify_url"]
+    assert "s3cret" not in str(found)
+    assert "/x" not in str(found)
+
+
+def test_plain_http_to_a_webhook_needs_loopback_or_leave(site: Site) -> None:
+    """As for all that leaves the machine."""
+    here = site.load(feeds=[feed(notify_url="http://127.0.0.1:9/x")])
+    afar = site.load(feeds=[feed(notify_url="http://hooks.example/x")], upload={"allow_http": True})
+    assert (here.feeds[0].notify_url, afar.feeds[0].notify_url) == ("http://127.0.0.1:9/x", "http://hooks.example/x")
+
+
+def test_a_webhook_secret_without_a_webhook_is_refused(site: Site) -> None:
+    """A key that would do nothing is not taken in silence."""
+    found = site.problems(feeds=[feed(notify_secret_file="/etc/secret")])
+    assert found == {
+        "feeds[0] (orders).notify_secret_file": "has no effect without notify_url: set it, or leave this out"
+    }
 
 
 @pytest.mark.parametrize("archive", ["delete", "leave"])

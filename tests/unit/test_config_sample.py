@@ -46,7 +46,7 @@ def test_the_sample_shows_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "tablefeed.toml"
     path.write_text(uncommented(sample()))
     shown, plain = load(path, {}), load(CHECKED_IN, {})
-    examples = {"dataset_id", "tenant_id", "api_key_file", "base_url"}
+    examples = {"dataset_id", "tenant_id", "api_key_file", "base_url", "notify_url", "notify_secret_file"}
     assert shown.feeds[0].model_dump(exclude=examples) == plain.feeds[0].model_dump(exclude=examples)
     assert shown.model_dump(exclude={"feeds"}) == plain.model_dump(exclude={"feeds"})
 

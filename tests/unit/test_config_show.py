@@ -54,6 +54,14 @@ def test_every_value_tells_where_it_comes_from(site: Site) -> None:
     assert KEY not in text
 
 
+def test_of_a_webhook_only_the_origin_is_shown(site: Site) -> None:
+    """Whoever knows its path can often send there."""
+    text = shown(site, feeds=[feed(notify_url="https://hooks.example:8443/T0-s3cret?key=s3cret")])
+    [line] = [line for line in text.splitlines() if line.startswith("notify_url")]
+    assert line.startswith('notify_url = "https://hooks.example:8443/[hidden]"')
+    assert "s3cret" not in text
+
+
 def test_feeds_from_the_environment_say_so(site: Site) -> None:
     """One variable sets them all."""
     environ = {"TABLEFEED_FEEDS": '[{"name": "f", "directory": "/srv/f", "datatable_id": "t"}]'}

@@ -1,7 +1,7 @@
 """The configuration: TOML and environment, checked as a whole, with every error told at once."""
 
 from tablefeed.config.changes import needs_restart
-from tablefeed.config.keys import KeyFile, KeySource, KeyVariable, key_source
+from tablefeed.config.keys import KeyFile, KeySource, KeyVariable, key_source, key_sources
 from tablefeed.config.load import DEFAULT_PATH, Loaded, load, load_with_origins, to_feeds
 from tablefeed.config.model import FeedSettings, Settings
 
@@ -14,6 +14,7 @@ __all__ = [
     "Loaded",
     "Settings",
     "key_source",
+    "key_sources",
     "load",
     "load_with_origins",
     "needs_restart",

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from tablefeed.http import origin_of, parse_url
 from tablefeed.units import format_duration, format_size, parse_duration, parse_size
 
 LARGEST_PUT = 5 * 2**30
@@ -176,6 +177,26 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _webhook_url(value: str) -> str:
+    form = 'must have the form "https://hooks.example.com/path"'
+    if not value:
+        return value
+    try:
+        url = parse_url(value)
+    except ValueError:
+        raise ValueError(form) from None
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ValueError(f"{form}, without a user or password: use notify_secret_file to sign what is sent")
+    if "#" in value:
+        raise ValueError(f'{form}, without "#"')
+    return value
+
+
+def masked_url(value: str) -> str:
+    """A webhook's URL as far as it may be shown: who knows its path can often send there."""
+    return value and f"{origin_of(parse_url(value))}/[hidden]"
+
+
 def parse_listen(value: str) -> tuple[str, int] | None:
     """Host and port of "host:port", "[IPv6]:port" or ":port" (all addresses); None for "".
 
@@ -219,3 +240,4 @@ PlainDirectory = Annotated[str, AfterValidator(_plain_directory)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Listen = Annotated[str, AfterValidator(_listen)]
 LedgerUrl = Annotated[str, AfterValidator(_ledger_url)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url), Form(masked_url, "^(https?://.*)?$")]

@@ -27,11 +27,17 @@ class KeyFile:
     """A key that lies in a file; it may be exchanged there at any time."""
 
     path: Path
+    what: str = "API key"
+    setting: str = "api_key_file"
 
     @property
     def name(self) -> str:
         """For display."""
         return f"file {self.path}"
+
+    @property
+    def _noun(self) -> str:
+        return self.what.rpartition(" ")[2]
 
     def read(self) -> str:
         """The key. Blocks on the file.
@@ -43,21 +49,21 @@ class KeyFile:
                 content = file.read(_LONGEST_FILE)
         except PermissionError:
             raise Fatal(
-                f"the API key file {self.path} may not be read by the user that runs tablefeed",
+                f"the {self.what} file {self.path} may not be read by the user that runs tablefeed",
                 "Let that user own it with mode 0400, and enter its directory",
                 Exit.NO_PERMISSION,
             ) from None
         except FileNotFoundError:
             raise Fatal(
-                f"the API key file {self.path} does not exist",
-                "Write the key to it, or set api_key_file to the file that holds it",
+                f"the {self.what} file {self.path} does not exist",
+                f"Write the {self._noun} to it, or set {self.setting} to the file that holds it",
             ) from None
         except OSError as error:
             raise Fatal(
-                f"the API key file {self.path} cannot be read: {error.strerror}",
-                "Set api_key_file to a file that holds the key",
+                f"the {self.what} file {self.path} cannot be read: {error.strerror}",
+                f"Set {self.setting} to a file that holds the {self._noun}",
             ) from None
-        return _checked(content.decode("latin-1"), f"the API key file {self.path}")
+        return _checked(content.decode("latin-1"), f"the {self.what} file {self.path}", self.what)
 
     def world_readable(self) -> bool:
         """Whether every user of the machine may read the file. Blocks; False when it cannot be told."""
@@ -105,6 +111,13 @@ def key_source(settings: Settings, feed: FeedSettings, environ: Mapping[str, str
     return source
 
 
+def key_sources(settings: Settings, environ: Mapping[str, str]) -> dict[str, KeySource]:
+    """Where the API keys and webhook secrets of all feeds come from, by name."""
+    sources: list[KeySource] = [key_source(settings, feed, environ) for feed in settings.feeds]
+    sources += [secret for feed in settings.feeds if (secret := notify_source(feed))]
+    return {source.name: source for source in sources}
+
+
 def find_key(api_key_file: Path | None, environ: Mapping[str, str]) -> KeySource | None:
     """The file that is configured, else the environment variable, else the systemd credential.
 
@@ -136,15 +149,20 @@ def _credential(environ: Mapping[str, str]) -> KeyFile | None:
         return None
 
 
-def _checked(content: str, what: str) -> str:
+def notify_source(feed: FeedSettings) -> KeyFile | None:
+    """Where the secret comes from that signs what a feed's webhook is told; None: nothing is signed."""
+    return KeyFile(feed.notify_secret_file, "webhook secret", "notify_secret_file") if feed.notify_secret_file else None
+
+
+def _checked(content: str, where: str, what: str = "API key") -> str:
     key = content.strip()
     if not key:
-        raise Fatal(f"{what} is empty", "Write the API key to it")
+        raise Fatal(f"{where} is empty", f"Write the {what} to it")
     if len(key.splitlines()) > 1:
-        raise Fatal(f"{what} holds more than one line", "Let it hold the API key and nothing else")
+        raise Fatal(f"{where} holds more than one line", f"Let it hold the {what} and nothing else")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise Fatal(
-            f"{what} holds spaces or characters that no API key has",
-            "Write the API key to it anew, as plain text and nothing else",
+            f"{where} holds spaces or characters that no {what} has",
+            f"Write the {what} to it anew, as plain text and nothing else",
         )
     return key

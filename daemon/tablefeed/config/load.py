@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE, EnvironmentSource, Place
-from tablefeed.config.keys import key_source
+from tablefeed.config.keys import key_source, notify_source
 from tablefeed.config.model import ApiSettings, FeedSettings, Section, Settings, UploadSettings
 from tablefeed.config.report import explain, path_of, unknown_key
 from tablefeed.config.rules import Parts, Problem, contradictions
@@ -99,6 +99,8 @@ def _to_feed(settings: Settings, feed: FeedSettings, environ: Mapping[str, str])
         expect_every=feed.expect_every,
         duplicates=feed.duplicates,
         max_size=settings.upload.max_size,
+        notify_url=feed.notify_url,
+        notify_key=secret.name if (secret := notify_source(feed)) else "",
     )
 
 

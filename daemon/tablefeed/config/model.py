@@ -27,6 +27,7 @@ from tablefeed.config.fields import (
     SomePatterns,
     Suffix,
     Template,
+    WebhookUrl,
     needed,
     option,
     parse_listen,
@@ -108,6 +109,16 @@ class FeedSettings(Section):
     )
     expect_every: Duration = option(
         "0s", 'raise an alarm when no file arrived for this long, such as "26h" for a nightly export; "0s": never'
+    )
+    notify_url: WebhookUrl = option(
+        "",
+        'where each delivery, and trouble, is told by a POST of JSON (the README shows its form); "": nowhere',
+        example="https://hooks.example/erp",
+    )
+    notify_secret_file: OptionalFile = option(
+        "",
+        "a file that holds the secret which signs it, and nothing else; without it nothing is signed",
+        example="/etc/tablefeed/notify-secret",
     )
     tenant_id: Identifier | None = option(None, "another tenant than in [api]", example="tenant-456")
     api_key_file: OptionalFile = option("", "another key than in [api]", example="/etc/tablefeed/other-key")
@@ -221,7 +232,5 @@ SECTIONS: dict[str, type[Section]] = {
 }
 """The sections that stand once, by name."""
 
-LATER = {
-    "feeds": ("notify_url",),
-}
+LATER: dict[str, tuple[str, ...]] = {}
 """Keys that a later version will have."""

@@ -40,6 +40,8 @@ def contradictions(parts: Parts, environ: Mapping[str, str]) -> Iterator[Problem
     for number, feed in parts.feeds:
         if feed.ready is Ready.MARKER and not feed.marker_suffix:
             yield ("feeds", number, "marker_suffix"), 'must not be empty with ready = "marker": use ".done"'
+        if feed.notify_secret_file and not feed.notify_url:
+            yield ("feeds", number, "notify_secret_file"), "has no effect without notify_url: set it, or leave this out"
         for key, text in _targets(feed):
             yield ("feeds", number, key), text
 
@@ -64,6 +66,8 @@ def _insecure(parts: Parts) -> Iterator[Problem]:
     for number, feed in parts.feeds:
         if feed.base_url is not None and is_plain_to_afar(feed.base_url):
             yield ("feeds", number, "base_url"), text
+        if is_plain_to_afar(feed.notify_url):
+            yield ("feeds", number, "notify_url"), text.replace("the API key", "file names and times")
 
 
 def _same_names(feeds: Numbered) -> Iterator[Problem]:
