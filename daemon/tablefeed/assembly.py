@@ -15,11 +15,14 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from tablefeed.alerts import Alerts
+from tablefeed.announce import Pausing
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import KeySource, Settings
 from tablefeed.dispatch import Dispatcher
 from tablefeed.duplicates import Contents
 from tablefeed.errors import Fatal
+from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
 from tablefeed.http import make_session, tls_context
@@ -30,6 +33,8 @@ from tablefeed.ledger.reader import Reader
 from tablefeed.links import Archivers, Inbox, Links, Unusable, still_there
 from tablefeed.model import ApiAccess, Feed, FileVersion
 from tablefeed.news import News
+from tablefeed.notices import Notices
+from tablefeed.notify import Sender
 from tablefeed.outcomes import Outcomes
 from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
@@ -40,17 +45,20 @@ from tablefeed.slots import FairSlots, Share
 from tablefeed.tally import Tally
 from tablefeed.throttle import Throttle
 from tablefeed.upload import Uploader, digest, grant_headers
+from tablefeed.webhook import Poster
 
 log = structlog.get_logger("service")
 
 _MOST_THREADS = 32
 _CHORES = 2
+_WEBHOOKS = 16
+"""Webhooks that are called at a time."""
 _CLOSING = 10.0
 """Seconds that moves under way get at the end."""
 
 
 class FileKey:
-    """An API key with the place that it comes from."""
+    """An API key, or a webhook's secret, with the place that it comes from."""
 
     def __init__(self, source: KeySource) -> None:
         """Read it for the first time. Raises Fatal when it cannot be read."""
@@ -84,6 +92,8 @@ class Parts:
     troubles: Mapping[str, Unusable]
     """Feeds whose directory cannot be read now, with the reason of each."""
     pauses: Pauses
+    webhooks: Sender
+    freshness: Freshness
     news: News
     tally: Tally
     reader: Reader
@@ -99,11 +109,14 @@ class _Means:
     keys: Mapping[str, FileKey]
     ledger: Ledger
     session: aiohttp.ClientSession
+    webhooks: aiohttp.ClientSession
+    """For webhooks alone, so that they never take a connection from an upload."""
     readers: ThreadPoolExecutor
     chores: ThreadPoolExecutor
     archivers: Archivers
     reader: Reader
     throttle: Throttle
+    clocks: ServerClocks
 
 
 @asynccontextmanager
@@ -123,9 +136,15 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     archivers = Archivers()
     reader = Reader(settings.ledger.url)
     throttle = Throttle(settings.upload.bandwidth, time.time)
+    clocks = ServerClocks(time.time, steady)
     try:
-        async with make_session(settings.upload.concurrency + settings.api.concurrency, context) as session:
-            means = _Means(settings, keys, ledger, session, readers, chores, archivers, reader, throttle)
+        async with (
+            make_session(settings.upload.concurrency + settings.api.concurrency, context) as session,
+            make_session(_WEBHOOKS, context) as webhooks,
+        ):
+            means = _Means(
+                settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks
+            )
             parts = _connected(means, feeds)
             await ledger.know([feed.name for feed in feeds])
             for record in await ledger.feed_records():
@@ -148,13 +167,22 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
     news = News()
     tally = Tally(time.time)
     news.listen(tally.note)
-    pauses = Pauses(means.ledger, links.queued, clock=time.time)
+    presigner = _presigner(means)
+    notices = Notices(socket.gethostname(), presigner.known_dataset, clock=time.time)
+    pauses = Pauses(Pausing(by_name, means.ledger, notices, links.told), links.queued, clock=time.time)
     gates = Gates(steady, random.random)
     for feed in feeds:
         gates.relate(feed.name, feed.api.origin)
     slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name))
-    pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news), links)
+    pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news), links, presigner, notices)
     links.dispatcher = dispatcher = _dispatcher(means, by_name, gates, links, pipeline, pauses)
+    alerts = Alerts(by_name, means.ledger, notices, links)
+    links.webhooks = webhooks = alerts.webhooks(
+        Poster(means.webhooks), means.keys, slots=_WEBHOOKS, keep=means.settings.ledger.history_keep
+    )
+    freshness = alerts.freshness()
+    for listener in (alerts.announcer.note, webhooks.note, freshness.note):
+        news.listen(listener)
     make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), links)
     links.intakes |= {feed.name: make_intake(feed) for feed in feeds}
     return Parts(
@@ -179,6 +207,8 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
         ),
         troubles=links.troubles,
         pauses=pauses,
+        webhooks=webhooks,
+        freshness=freshness,
         news=news,
         tally=tally,
         reader=means.reader,
@@ -186,18 +216,26 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
     )
 
 
-def _pipeline(means: _Means, feeds: Mapping[str, Feed], slots: FairSlots, outcomes: Outcomes, links: Links) -> Pipeline:
-    clocks = ServerClocks(time.time, steady)
+def _pipeline(
+    means: _Means,
+    feeds: Mapping[str, Feed],
+    slots: FairSlots,
+    outcomes: Outcomes,
+    links: Links,
+    presigner: Presigner,
+    notices: Notices,
+) -> Pipeline:
     return Pipeline(
         feeds,
         means.ledger,
-        _presigner(means, clocks),
-        _uploader(means, clocks),
+        presigner,
+        _uploader(means),
         Contents(means.ledger, partial(_digest, means.readers)),
         means.archivers,
         slots,
         outcomes,
         Ports(links.look, links.due, still_there),
+        notices,
         wall=time.time,
         random=random.random,
         steady=steady,
@@ -228,30 +266,30 @@ def _share(feeds: Mapping[str, Feed], name: str) -> Share:
     return Share(feed.concurrency, feed.priority) if feed else Share(0, 0)
 
 
-def _presigner(means: _Means, clocks: ServerClocks) -> Presigner:
+def _presigner(means: _Means) -> Presigner:
     settings = means.settings
     limit = asyncio.Semaphore(settings.api.concurrency)
 
     @cache
     def api(access: ApiAccess) -> ProcessMindApi:
         key = means.keys[access.key_name]
-        return ProcessMindApi(means.session, access, key, clocks=clocks, wall=time.time, limit=limit)
+        return ProcessMindApi(means.session, access, key, clocks=means.clocks, wall=time.time, limit=limit)
 
     return Presigner(
         api,
         means.ledger,
         grant_headers,
-        clocks=clocks,
+        clocks=means.clocks,
         lifetime=settings.api.url_lifetime,
         margin=settings.upload.refresh_margin,
     )
 
 
-def _uploader(means: _Means, clocks: ServerClocks) -> Uploader:
+def _uploader(means: _Means) -> Uploader:
     return Uploader(
         means.session,
         means.readers,
-        clocks=clocks,
+        clocks=means.clocks,
         wall=time.time,
         stall_timeout=means.settings.upload.stall_timeout,
         allow_http=means.settings.upload.allow_http,

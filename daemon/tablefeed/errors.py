@@ -15,6 +15,7 @@
     │   ├── FileRefused        this file can never be delivered: set aside
     │   └── FeedBlocked        the feed cannot deliver at all: paused and probed
     ├── NotRestored            a refused file cannot be put back where it was dropped
+    ├── EventRefused           the receiver of a webhook does not want an event
     └── Fatal                  the daemon cannot run; carries the exit code
         ├── ConfigInvalid
         ├── LedgerUnusable
@@ -161,6 +162,14 @@ class FeedBlocked(DeliveryError):
 
 class NotRestored(TablefeedError):
     """A refused file cannot be put back where it was dropped."""
+
+
+class EventRefused(TablefeedError):
+    """The receiver of a webhook does not want an event. `gone`: nor any other, ever."""
+
+    def __init__(self, origin: str, status: int) -> None:
+        self.gone = status == 410
+        super().__init__(f"{origin} refused the event ({status})")
 
 
 class Fatal(TablefeedError):

@@ -15,6 +15,7 @@ from tablefeed.intake import Intake
 from tablefeed.ledger import Ledger
 from tablefeed.model import Feed, FileVersion
 from tablefeed.news import News, Queued
+from tablefeed.notify import Sender
 from tablefeed.pipeline import Pipeline
 from tablefeed.presence import assert_present
 
@@ -66,6 +67,7 @@ class Links:
         self._wall = wall
         self.intakes: dict[str, Intake] = {}
         self.dispatcher: Dispatcher | None = None
+        self.webhooks: Sender | None = None
         self.troubles: dict[str, Unusable] = {}
         self.changed = asyncio.Event()
         self._held: dict[str, str] = {}
@@ -100,6 +102,15 @@ class Links:
         """Files of a feed may have become due."""
         if self.dispatcher:
             self.dispatcher.wake(feed)
+
+    def told(self, feed: str) -> None:
+        """There is something new in the outbox for a feed's webhook."""
+        if self.webhooks:
+            self.webhooks.wake(feed)
+
+    def scanned(self, feed: str) -> bool:
+        """Whether a feed's directory has been read, or cannot be."""
+        return feed in self.troubles or (feed in self.intakes and self.intakes[feed].scanned.is_set())
 
     def trouble(self, feed: str) -> Callable[[FeedBlocked | DiskTrouble], None]:
         """What to call when a feed's directory cannot be read."""

@@ -14,6 +14,7 @@ from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefuse
 from tablefeed.gates import Place
 from tablefeed.ledger import Closing, Failure, Ledger
 from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
+from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.presign import Presigner
 from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
@@ -53,6 +54,7 @@ class Pipeline:
         slots: FairSlots,
         outcomes: Outcomes,
         ports: Ports,
+        notices: Notices,
         *,
         wall: Callable[[], float],
         random: Callable[[], float],
@@ -71,6 +73,7 @@ class Pipeline:
         self._slots = slots
         self._outcomes = outcomes
         self._ports = ports
+        self._notices = notices
         self._wall = wall
         self._random = random
         self._tries = Tries()
@@ -104,7 +107,8 @@ class Pipeline:
             if earlier is not None and earlier.receipt is not None:
                 return await self._skip(feed, entry, earlier, earlier.receipt)
             receipt = await self._send(feed, entry)
-            await asyncio.shield(self._ledger.uploaded(entry.id, receipt, target=feed.target))
+            notice = self._notices.delivered(feed, entry.version, receipt)
+            await asyncio.shield(self._ledger.uploaded(entry.id, receipt, target=feed.target, notice=notice))
         self._tries.delivered(entry)
         self.delivered += 1
         self.progressed_at = self._steady()
@@ -203,7 +207,8 @@ class Pipeline:
                 await self._look_again(feed, entry, error)
             case SetAside():
                 self._tries.closed(entry)
-                await self._ledger.rejected(entry.id, decision.error)
+                notice = self._notices.rejected(feed, entry.version, decision.error)
+                await self._ledger.rejected(entry.id, decision.error, notice)
                 self._outcomes.rejected(feed.name, entry.version.path, decision.error)
                 await self._set_aside(feed, entry.id, entry.version, decision.error)
             case Regrant():
@@ -242,9 +247,10 @@ class Pipeline:
 
     async def refuse(self, version: FileVersion, error: FileRefused) -> None:
         """Set a file aside that never got into the queue."""
-        entry_id = await self._ledger.refuse(version, error)
+        feed = self._feeds[version.feed]
+        entry_id = await self._ledger.refuse(version, error, self._notices.rejected(feed, version, error))
         self._outcomes.rejected(version.feed, version.path, error)
-        await self._set_aside(self._feeds[version.feed], entry_id, version, error)
+        await self._set_aside(feed, entry_id, version, error)
 
     async def set_aside_leftovers(self) -> None:
         """Try once more to move rejected files that could not be moved when they were refused."""

@@ -145,6 +145,10 @@ class Presigner:
                 self._refused.discard(key)
             return self._datasets[key]
 
+    def known_dataset(self, feed: Feed) -> str | None:
+        """The dataset of a feed; None while it has not been looked up."""
+        return feed.dataset_id or self._datasets.get((feed.api, feed.datatable_id))
+
     def _forget(self, feed: Feed) -> None:
         key = (feed.api, feed.datatable_id)
         if self._datasets.pop(key, None) is not None:

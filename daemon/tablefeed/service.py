@@ -12,7 +12,7 @@ import structlog
 from tablefeed import __version__
 from tablefeed.assembly import FileKey, Parts, assembled
 from tablefeed.clock import steady
-from tablefeed.config import Settings, key_source, needs_restart, to_feeds
+from tablefeed.config import Settings, key_sources, needs_restart, to_feeds
 from tablefeed.errors import Fatal
 from tablefeed.lease import ignore_lease_breaks
 from tablefeed.once import Left, deliver_all, first_of, left_of
@@ -24,11 +24,13 @@ from tablefeed.web.server import make_app, running
 
 log = structlog.get_logger("service")
 
+_LAST_WORDS = 10.0
+"""Seconds that webhooks get to be told what has happened, at the end."""
+
 
 def read_keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, FileKey]:
-    """The API keys by the names of their sources. Raises Fatal when one cannot be read."""
-    sources = {source.name: source for feed in settings.feeds for source in [key_source(settings, feed, environ)]}
-    return {name: FileKey(source) for name, source in sources.items()}
+    """API keys and webhook secrets by the names of their sources. Raises Fatal when one cannot be read."""
+    return {name: FileKey(source) for name, source in key_sources(settings, environ).items()}
 
 
 class Service:
@@ -72,9 +74,11 @@ class Service:
             dispatching = tasks.create_task(parts.dispatcher.run(), name="dispatcher")
             parts.roster.start(tasks)
             await _tell_of_orphans(parts)
+            webhooks = tasks.create_task(parts.webhooks.run(), name="webhooks")
             chores: list[Coroutine[Any, Any, None]] = [
                 self._announce(parts),
                 parts.housekeeper.run(),
+                parts.freshness.run(),
                 self._feed_watchdog(),
                 self._reload_when_asked(parts),
                 overview.recall(),
@@ -89,8 +93,15 @@ class Service:
             parts.roster.stop()
             parts.slots.drain()
             parts.dispatcher.stop()
+            ends_at = steady() + self._settings.service.shutdown_grace
             await self._drained(parts, dispatching)
+            await self._told_last(parts, webhooks, min(_LAST_WORDS, ends_at - steady()))
             telling.cancel()
+
+    async def _told_last(self, parts: Parts, webhooks: asyncio.Task[None], patience: float) -> None:
+        """Let webhooks be told what has just happened; the outbox keeps the rest for the next start."""
+        await first_of(parts.webhooks.flush(patience), self._signals.end.wait())
+        webhooks.cancel()
 
     async def _drained(self, parts: Parts, dispatching: asyncio.Task[None]) -> None:
         log.info("draining", uploads=parts.slots.busy, grace=self._settings.service.shutdown_grace)
@@ -142,6 +153,8 @@ class Service:
         await parts.ledger.know([feed.name for feed in feeds])
         changes = await parts.roster.change(feeds)
         log.info("reloaded", feeds=len(feeds), added=changes.added, changed=changes.changed, removed=changes.removed)
+        parts.webhooks.reload()
+        parts.freshness.reload()
         await _tell_of_orphans(parts)
         if fixed := needs_restart(self._settings, settings):
             log.warning("reload_partial", keys=fixed, remedy="restart the daemon: these are read at its start only")
@@ -159,15 +172,20 @@ class Service:
             with _unwrapped():
                 async with asyncio.TaskGroup() as tasks:
                     dispatching = tasks.create_task(parts.dispatcher.run())
+                    webhooks = tasks.create_task(parts.webhooks.run())
                     stopped = tasks.create_task(self._signals.drain.wait())
                     work = tasks.create_task(deliver_all(parts))
                     await asyncio.wait((stopped, work), return_when=asyncio.FIRST_COMPLETED)
                     stopped.cancel()
                     waiting = work.result() if work.done() else ()
+                    whole = work.done()
                     work.cancel()
                     parts.slots.drain()
                     parts.dispatcher.stop()
                     await self._drained(parts, dispatching)
+                    if whole:
+                        await parts.freshness.judge_all()
+                    await self._told_last(parts, webhooks, _LAST_WORDS)
             return await left_of(parts, waiting)
 
 

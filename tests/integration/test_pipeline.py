@@ -15,6 +15,7 @@ from tablefeed.gates import Gates
 from tablefeed.ledger import Ledger, Want
 from tablefeed.model import Entry, Feed, FileVersion, Grant, Order, Receipt
 from tablefeed.news import News
+from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.slots import FairSlots, Share
@@ -29,7 +30,7 @@ async def test_a_file_whose_feed_was_removed_after_its_claim_goes_back_as_it_was
     """No attempt is counted and its grant stays, for the day on which the feed is there again."""
     async with opened(tmp_path / "ledger.db") as ledger:
         pipeline = Pipeline(
-            {}, ledger, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED,
+            {}, ledger, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED,
             wall=Clock(), random=lambda: 0.5, steady=Clock(),
         )  # fmt: skip
         await ledger.enqueue([version()])
@@ -51,6 +52,7 @@ class Bench:
             {"orders": feed_at(root)}, ledger, cast("Any", self), cast("Any", self), Contents(ledger, UNUSED),
             cast("Any", lambda _: self), FairSlots(1, lambda _: Share(0, 0)),
             Outcomes(Gates(self.clock, lambda: 0.0), News()), Ports(lambda _feed, _path: None, lambda _: None, UNUSED),
+            Notices("here", lambda _: None, clock=self.clock),
             wall=self.clock, random=lambda: 0.0, steady=self.clock,
         )  # fmt: skip
 

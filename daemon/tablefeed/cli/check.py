@@ -17,13 +17,14 @@ from tablefeed.archive.directories import probe_directories
 from tablefeed.assembly import FileKey
 from tablefeed.cli.options import Config, run_async, set_up_logs
 from tablefeed.clock import ServerClocks, steady
-from tablefeed.config import Settings, key_source, load, to_feeds
+from tablefeed.config import Settings, key_sources, load, to_feeds
 from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
 from tablefeed.http import make_session, tls_context
 from tablefeed.ledger.engine import inspect_ledger
 from tablefeed.model import ApiAccess, Feed
 from tablefeed.processmind import ProcessMindApi
 from tablefeed.watch.scan import Selection, scan
+from tablefeed.webhook import assert_answers, origin_shown
 
 
 def plural(count: int, noun: str) -> str:
@@ -82,7 +83,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     yield await asyncio.to_thread(_ledger, settings)
     feeds = to_feeds(settings, os.environ)
     keys: dict[str, FileKey] = {}
-    for source in {s.name: s for feed in settings.feeds for s in [key_source(settings, feed, os.environ)]}.values():
+    for source in key_sources(settings, os.environ).values():
         try:
             keys[source.name] = await asyncio.to_thread(FileKey, source)
         except Fatal as error:
@@ -95,6 +96,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         async for finding in _directories(feed):
             yield finding
     async for finding in _api(settings, feeds, keys):
+        yield finding
+    async for finding in _webhooks(settings, feeds):
         yield finding
     if settings.http.address is not None:
         yield _port(*settings.http.address)
@@ -156,6 +159,29 @@ async def _api(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str, Fil
                 for feed in feeds:
                     if feed.api == access:
                         yield await _datatable(api, feed)
+
+
+async def _webhooks(settings: Settings, feeds: Sequence[Feed]) -> AsyncIterator[Finding]:
+    """Whether the receivers answer. No event is sent, and the path of a URL, which is often secret, is not used."""
+    told = {feed.notify_url: feed for feed in feeds if feed.notify_url}
+    if not told:
+        return
+    context = await asyncio.to_thread(tls_context, settings.upload.ca_file)
+    async with make_session(1, context) as session:
+        for url, feed in told.items():
+            origin = origin_shown(url)
+            signed = f"signed with {feed.notify_key}" if feed.notify_key else "not signed"
+            try:
+                await assert_answers(session, origin)
+            except Transient as error:
+                yield Finding(
+                    Mark.BAD,
+                    f"feed {feed.name}: webhook: {error}",
+                    "Check notify_url, the network and the proxy variables; files are delivered all the same",
+                    Exit.UNAVAILABLE,
+                )
+            else:
+                yield Finding(Mark.GOOD, f"feed {feed.name}: webhook: {origin} answers; events are {signed}")
 
 
 async def _tenant(api: ProcessMindApi, access: ApiAccess) -> AsyncIterator[Finding]:

@@ -165,7 +165,7 @@ def _last_of_surplus(conn: sa.Connection, feed: str, most: int) -> int:
     return conn.execute(latest.offset(most).limit(1)).scalar() or 0
 
 
-def announce(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice]]) -> list[None]:
+def announce(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice | None]]) -> list[None]:
     """(feed, place, event): tell of trouble at a place, unless that was told and is not over yet."""
     for feed, place, notice in items:
         if not conn.execute(sa.select(announced).filter_by(feed=feed, place=place)).first():
@@ -218,7 +218,7 @@ class Outbox:
         dropped: dict[str, Dropped] = await self._do(bound, bounds)
         return dropped
 
-    async def announce(self, feed: str, place: str, notice: Notice) -> None:
+    async def announce(self, feed: str, place: str, notice: Notice | None) -> None:
         """Tell of trouble, once until it is over."""
         await self._do(announce, (feed, place, notice))
 

@@ -1,0 +1,294 @@
+"""Tells the webhooks of feeds what the outbox holds for them: at least once, in order, for as long as it takes.
+
+Each URL is a line of its own, whose events go one at a time; a receiver that is down holds up its own line and nothing
+else. Delivering files never waits for any of this.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from tablefeed.announce import Announcer
+from tablefeed.errors import EventRefused, Transient
+from tablefeed.ledger.outbox import Bounds, Dropped, Letter, Outbox
+from tablefeed.model import Feed, Notice
+from tablefeed.news import Delivered, Item, Rejected
+from tablefeed.retry import LONGEST_DELAY, backoff
+from tablefeed.webhook import origin_shown
+
+log = structlog.get_logger("notify")
+
+DAY = 86_400.0
+KEPT = 7 * DAY
+"""Seconds after which an event that nobody took is dropped."""
+MOST = 100_000
+"""Events of one feed that wait; the oldest of more are dropped."""
+REFUSED_FOR, MOST_REFUSALS = DAY, 12
+"""An event is dropped that is older than this when its receiver has refused it so often."""
+PERIOD = 3_600.0
+"""Seconds between two looks for what is to be dropped."""
+BATCH = 100
+LINGER = 0.1
+"""Seconds that a line rests after it has told all there was, so that what comes next comes in batches."""
+UNSAVED = 1.0
+"""Seconds after which what was accepted is written down: so much is told twice after a kill, at most."""
+FAILING = 2
+"""Failures in a row from which on a receiver is said to fail."""
+
+Post = Callable[[str, Notice, str | None], Awaitable[None]]
+
+
+class Secret(Protocol):
+    """What signs events."""
+
+    value: str
+
+    async def reread(self) -> str:
+        """Read it again; what cannot be read leaves it as it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all lines work with."""
+
+    outbox: Outbox
+    post: Post
+    """(URL, event, secret): raises a Transient, or EventRefused."""
+    secrets: Mapping[str, Secret]
+    """By `Feed.notify_key`."""
+    feeds: Mapping[str, Feed]
+    slots: asyncio.Semaphore
+    wall: Callable[[], float]
+    steady: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+
+    def now(self) -> int:
+        """Unix milliseconds."""
+        return round(self.wall() * 1000)
+
+
+class Line:
+    """The events of all feeds with one URL."""
+
+    def __init__(self, url: str, means: Means) -> None:
+        """`feeds` are to be set before it runs."""
+        self.feeds: tuple[str, ...] = ()
+        self.rests = asyncio.Event()
+        """Nothing is to be told now, or the receiver fails."""
+        self._url = url
+        self._means = means
+        self._woken = asyncio.Event()
+        self._failures = 0
+        self._accepted: list[int] = []
+        self._unsaved_since = 0.0
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._woken.set()
+        if self._failures < FAILING:
+            self.rests.clear()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises what the ledger raises."""
+        try:
+            while True:
+                self._woken.clear()
+                waiting = await self._means.outbox.waiting(self._means.now(), self.feeds, BATCH)
+                if waiting.letters:
+                    await self._tell(waiting.letters)
+                else:
+                    await self._rest(waiting.next_due)
+        finally:
+            await self._save()
+
+    async def _rest(self, next_due: int | None) -> None:
+        if not self._woken.is_set():
+            self.rests.set()
+        seconds = None
+        if next_due is not None:
+            seconds = min(max((next_due - self._means.now()) / 1000, LINGER), LONGEST_DELAY)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+
+    async def _tell(self, letters: Collection[Letter]) -> None:
+        """One after the other, until one fails."""
+        for letter in letters:
+            wait = await self._try(letter)
+            if wait is not None:
+                await self._save()
+                await self._means.sleep(wait)
+                return
+            if self._means.steady() - self._unsaved_since >= UNSAVED:
+                await self._save()
+        await self._save()
+        if len(letters) < BATCH:
+            await self._means.sleep(LINGER)
+
+    async def _try(self, letter: Letter) -> float | None:
+        """Tell one event; returns how long to wait before the next is told, in seconds."""
+        try:
+            async with self._means.slots:
+                await self._post(letter.notice)
+        except Transient as error:
+            return self._failed(str(error), error.retry_after)
+        except EventRefused as error:
+            await self._refused(letter, error)
+            return self._failed(str(error))
+        if not self._accepted:
+            self._unsaved_since = self._means.steady()
+        self._accepted.append(letter.number)
+        log.debug("webhook_told", feed=letter.notice.feed, kind=letter.notice.event, id=letter.notice.id)
+        if self._failures >= FAILING:
+            log.info("webhook_works_again", feeds=self.feeds, origin=origin_shown(self._url))
+        self._failures = 0
+        return None
+
+    async def _post(self, notice: Notice) -> None:
+        """Send it; once more at once when what failed may have been an old secret."""
+        feed = self._means.feeds.get(notice.feed)
+        secret = self._means.secrets[feed.notify_key] if feed and feed.notify_key else None
+        used = secret.value if secret else None
+        try:
+            await self._means.post(self._url, notice, used)
+        except (EventRefused, Transient):
+            if secret is None or await secret.reread() == used:
+                raise
+            await self._means.post(self._url, notice, secret.value)
+
+    def _failed(self, reason: str, asked: float | None = None) -> float:
+        self._failures += 1
+        if self._failures == FAILING:
+            log.error(
+                "webhook_failing",
+                feeds=self.feeds,
+                origin=origin_shown(self._url),
+                reason=reason,
+                effect="its events wait and are sent again",
+            )
+        if self._failures >= FAILING:
+            self.rests.set()
+        return backoff(self._failures, self._means.random, asked)
+
+    async def _refused(self, letter: Letter, error: EventRefused) -> None:
+        """Let others go before it, which the receiver may take; or drop it, or all."""
+        notice = letter.notice
+        if error.gone:
+            count = await self._means.outbox.clear(self.feeds, letter.number)
+            self._note_drop(count, error, kind=notice.event, feed=notice.feed)
+            return
+        refusals = letter.refusals + 1
+        if refusals >= MOST_REFUSALS and self._means.now() - letter.created_at > REFUSED_FOR * 1000:
+            await self._means.outbox.forget([letter.number])
+            self._note_drop(1, error, kind=notice.event, feed=notice.feed, id=notice.id)
+            return
+        due_at = self._means.now() + round(backoff(refusals, self._means.random) * 1000)
+        await self._means.outbox.refused(letter.number, due_at)
+
+    def _note_drop(self, count: int, error: EventRefused, **names: str) -> None:
+        log.error("webhook_dropped", **names, count=count, reason=str(error), effect="nobody is told of this")
+
+    async def _save(self) -> None:
+        """Write down what was accepted, so that it is not told again."""
+        if self._accepted:
+            saved = [*self._accepted]
+            await self._means.outbox.forget(saved)
+            del self._accepted[: len(saved)]
+
+
+class Sender:
+    """All lines. It costs nothing while no feed has a webhook."""
+
+    def __init__(self, means: Means, announcer: Announcer, *, keep: float) -> None:
+        """`keep`: seconds for which the ledger keeps what has happened; 0: for ever."""
+        self._means = means
+        self._announcer = announcer
+        self._kept = min(keep or KEPT, KEPT)
+        self._lines: dict[str, tuple[Line, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self._serves = asyncio.Event()
+
+    def note(self, item: Item) -> None:
+        """Something has happened, and may be in the outbox by now."""
+        if isinstance(item, Delivered | Rejected):
+            self.wake(item.feed)
+
+    def wake(self, feed: str) -> None:
+        """There is something new in the outbox for a feed's webhook."""
+        known = self._means.feeds.get(feed)
+        if known and known.notify_url in self._lines:
+            self._lines[known.notify_url][0].wake()
+
+    def reload(self) -> None:
+        """Feeds, and so their webhooks, may have changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises an ExceptionGroup with what the ledger raises."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._announcer.run())
+            while True:
+                self._changed.clear()
+                await self._bound()
+                await self._serve(tasks)
+                self._serves.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PERIOD):
+                        await self._changed.wait()
+
+    async def flush(self, patience: float) -> None:
+        """Wait up to so many seconds until all is told that can be told now. It must run."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._serves.wait()
+                await self._announcer.settled()
+                for line, _ in [*self._lines.values()]:
+                    await line.rests.wait()
+
+    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+        """Have a line for each URL."""
+        wanted: dict[str, list[str]] = {}
+        for feed in self._means.feeds.values():
+            if feed.notify_url:
+                wanted.setdefault(feed.notify_url, []).append(feed.name)
+        ended = [self._lines.pop(url)[1] for url in self._lines.keys() - wanted.keys()]
+        for task in ended:
+            task.cancel()
+        if ended:
+            await asyncio.wait(ended)
+        for url, names in wanted.items():
+            if url in self._lines:
+                line = self._lines[url][0]
+                line.feeds = tuple(names)
+                line.wake()
+            else:
+                line = Line(url, self._means)
+                line.feeds = tuple(names)
+                self._lines[url] = (line, tasks.create_task(line.run(), name=f"webhook of {names[0]}"))
+
+    async def _bound(self) -> None:
+        """Drop what nobody is to be told any more, and say so."""
+        served = tuple(feed.name for feed in self._means.feeds.values() if feed.notify_url)
+        since = self._means.now() - round(self._kept * 1000)
+        totals: dict[tuple[str, str], int] = {}
+        while dropped := await self._means.outbox.bound(Bounds(served, since, MOST, limit=1_000)):
+            for feed, counts in dropped.items():
+                for reason, count in _reasons(counts):
+                    totals[feed, reason] = totals.get((feed, reason), 0) + count
+        for (feed, reason), count in totals.items():
+            log.warning("webhook_dropped", feed=feed, count=count, reason=reason, effect="nobody is told of this")
+
+
+def _reasons(dropped: Dropped) -> list[tuple[str, int]]:
+    told = [
+        ("the feed has no notify_url any more", dropped.unserved),
+        ("its receiver has not taken it for too long", dropped.old),
+        (f"more than {MOST} waited", dropped.surplus),
+    ]
+    return [(reason, count) for reason, count in told if count]
