@@ -39,6 +39,8 @@ UNSAVED = 1.0
 FAILING = 2
 """Failures in a row from which on a receiver is said to fail."""
 
+_DROPPED = "these events are not told"
+
 Post = Callable[[str, Notice, str | None], Awaitable[None]]
 
 
@@ -139,8 +141,9 @@ class Line:
         except Transient as error:
             return self._failed(str(error), error.retry_after)
         except EventRefused as error:
-            await self._refused(letter, error)
-            return self._failed(str(error))
+            wait = self._failed(str(error))
+            await self._refused(letter, error, wait)
+            return wait
         if not self._accepted:
             self._unsaved_since = self._means.steady()
         self._accepted.append(letter.number)
@@ -176,23 +179,23 @@ class Line:
             self.rests.set()
         return backoff(self._failures, self._means.random, asked)
 
-    async def _refused(self, letter: Letter, error: EventRefused) -> None:
-        """Let others go before it, which the receiver may take; or drop it, or all."""
+    async def _refused(self, letter: Letter, error: EventRefused, wait: float) -> None:
+        """Let others, which the receiver may take, go before it after `wait` seconds; or drop it, or all."""
         notice = letter.notice
         if error.gone:
-            count = await self._means.outbox.clear(self.feeds, letter.number)
-            self._note_drop(count, error, kind=notice.event, feed=notice.feed)
+            count = await self._means.outbox.clear(self.feeds)
+            self._note_drop(count, error, feeds=self.feeds)
             return
         refusals = letter.refusals + 1
         if refusals >= MOST_REFUSALS and self._means.now() - letter.created_at > REFUSED_FOR * 1000:
             await self._means.outbox.forget([letter.number])
-            self._note_drop(1, error, kind=notice.event, feed=notice.feed, id=notice.id)
+            self._note_drop(1, error, feeds=(notice.feed,), kind=notice.event, id=notice.id)
             return
-        due_at = self._means.now() + round(backoff(refusals, self._means.random) * 1000)
+        due_at = self._means.now() + round((wait + backoff(refusals, self._means.random)) * 1000)
         await self._means.outbox.refused(letter.number, due_at)
 
-    def _note_drop(self, count: int, error: EventRefused, **names: str) -> None:
-        log.error("webhook_dropped", **names, count=count, reason=str(error), effect="nobody is told of this")
+    def _note_drop(self, count: int, error: EventRefused, **names: object) -> None:
+        log.error("webhook_dropped", **names, count=count, reason=str(error), effect=_DROPPED)
 
     async def _save(self) -> None:
         """Write down what was accepted, so that it is not told again."""
@@ -282,7 +285,7 @@ class Sender:
                 for reason, count in _reasons(counts):
                     totals[feed, reason] = totals.get((feed, reason), 0) + count
         for (feed, reason), count in totals.items():
-            log.warning("webhook_dropped", feed=feed, count=count, reason=reason, effect="nobody is told of this")
+            log.warning("webhook_dropped", feeds=(feed,), count=count, reason=reason, effect=_DROPPED)
 
 
 def _reasons(dropped: Dropped) -> list[tuple[str, int]]:

@@ -121,12 +121,9 @@ def refused(conn: sa.Connection, now: int, items: Sequence[tuple[int, int]]) -> 
     return [None] * len(items)
 
 
-def clear(conn: sa.Connection, now: int, items: Sequence[tuple[Collection[str], int]]) -> list[int]:
-    """(feeds, a number): drop all their events up to that one; returns how many those were."""
-    return [
-        conn.execute(sa.delete(outbox).where(outbox.c.feed.in_([*feeds]), outbox.c.id <= number)).rowcount
-        for feeds, number in items
-    ]
+def clear(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> list[int]:
+    """Drop all events of these feeds; returns how many those were."""
+    return [conn.execute(sa.delete(outbox).where(outbox.c.feed.in_([*feeds]))).rowcount for feeds in items]
 
 
 def bound(conn: sa.Connection, now: int, items: Sequence[Bounds]) -> list[dict[str, Dropped]]:
@@ -208,9 +205,9 @@ class Outbox:
         """Try an event again at a time, in Unix milliseconds: its receiver does not want it now."""
         await self._do(refused, (number, due_at))
 
-    async def clear(self, feeds: Collection[str], number: int) -> int:
-        """Drop the events of these feeds up to one; returns how many."""
-        count: int = await self._do(clear, (feeds, number))
+    async def clear(self, feeds: Collection[str]) -> int:
+        """Drop all events of these feeds; returns how many."""
+        count: int = await self._do(clear, feeds)
         return count
 
     async def bound(self, bounds: Bounds) -> dict[str, Dropped]:
