@@ -51,9 +51,14 @@ def judge(expect_every: float, record: FeedRecord, age: float) -> Verdict:
     last = record.known_at if record.arrived_at is None else record.arrived_at
     since = stale_since(expect_every, record.arrived_at, record.known_at, last + round(age * 1000))
     left = min(max(expect_every - age + 0.001, 0.01), LONGEST_LOOK) if expect_every and since is None else LONGEST_LOOK
-    if since is not None and record.stale_at is None:
-        return Verdict(stale_since=since)
-    return Verdict(is_over=since is None and record.stale_at is not None, next_look=left)
+    if record.stale_at is None:
+        return Verdict(stale_since=since, next_look=left)
+    if since is None:
+        return Verdict(is_over=True, next_look=left)
+    if (record.arrived_at or 0) > record.stale_at:
+        # A file came, and none since for too long again: one after the other.
+        return Verdict(is_over=True, next_look=0.01)
+    return Verdict()
 
 
 class Ages:

@@ -1,5 +1,6 @@
 """Neither the key nor anything of a presigned URL that gives access is ever seen outside the ledger's own files."""
 
+import json
 import os
 import resource
 import signal
@@ -25,8 +26,10 @@ ANSWERS = ("busy", "page", "refused", "overdue", "lost", "sent", "chatty", "dama
 PAUSES = ("named", "plain", "lured", "denied")
 ANNOUNCED = ("refused", "sent", "good")
 """What is so large that it is announced with `Expect: 100-continue`."""
+HOOK, HOOK_SECRET = "h00k-p4th-that-nobody-may-see", "h00k-s3cret-that-nobody-may-see"
 COMMANDS = (
     "check",
+    "config show",
     "history",
     "history --json",
     "history --state rejected",
@@ -45,7 +48,7 @@ class Stage:
 
     def search(self) -> Search:
         """For the key and for all that was given out until now."""
-        return Search({KEY, *self.server.secrets()})
+        return Search({KEY, HOOK, HOOK_SECRET, *self.server.secrets()})
 
     def drop(self, feed: str, name: str, size: int = 100) -> None:
         """Put a whole file into a feed's directory."""
@@ -72,8 +75,11 @@ async def staged(root: Path) -> AsyncIterator[Stage]:
         indiscreet(sandbox.base_url) as (origin, server),
     ):
         site = Site(root, origin)
-        site.feed("orders", dataset_id="dataset-1")
-        site.feed("paused", dataset_id="dataset-1")
+        secret = root / "notify-secret"
+        secret.write_text(HOOK_SECRET)
+        hook = {"notify_url": f"{origin}/hook/{HOOK}?k={HOOK}", "notify_secret_file": str(secret)}
+        site.feed("orders", dataset_id="dataset-1", **hook)
+        site.feed("paused", dataset_id="dataset-1", **hook)
         site.feed("unknown", dataset_id="dataset-1", datatable_id="no-such-table")
         site.sections["upload"] = {"max_size": "4MiB"}
         yield Stage(site, server)
@@ -138,17 +144,21 @@ async def test_the_busiest_day_shows_no_secret(tmp_path: Path) -> None:
         assert rows.count("archived") > 15
         second = await second_run(stage)
         assert "ledger_recovered" in second.log
-        texts = {"first run": first.log, "second run": second.log, "rows": rows}
+        kinds = {json.loads(body)["event"] for body in stage.server.told}
+        assert kinds >= {"file.delivered", "file.rejected", "feed.paused", "feed.resumed"}
+        assert first.named("webhook_failing")
+        texts = {f"event {number}": body.decode() for number, body in enumerate(stage.server.told)}
+        texts |= {"first run": first.log, "second run": second.log, "rows": rows}
         for name in COMMANDS:
-            verb, *options = name.split()
-            _, out, err = await command(verb, "--config", str(stage.site.config), *options)
+            _, out, err = await command(*name.split(), "--config", str(stage.site.config))
             texts[name] = out + err
             assert texts[name], name
         search = stage.search()
         assert len(search.secrets) > 40
         assert {name: leaks for name, text in texts.items() if (leaks := search.leaks(text))} == {}
         assert list(tmp_path.rglob("*.error.json"))
-        ours = (tmp_path / "api-key", *tmp_path.glob("ledger.db*"), tmp_path / "processmind")
+        mine = [tmp_path / name for name in ("api-key", "notify-secret", "tablefeed.toml")]
+        ours = (*mine, *tmp_path.glob("ledger.db*"), tmp_path / "processmind")
         assert search.leaks_below(tmp_path, but=ours) == []
 
 

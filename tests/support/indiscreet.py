@@ -68,6 +68,8 @@ class Indiscreet:
         """Every URL that was ever given out, redirections too."""
         self.mishaps: Counter[str] = Counter()
         """What went wrong, by kind."""
+        self.told: list[bytes] = []
+        """What was POSTed: as a webhook's receiver it fails at first, and repeats all that it is told."""
         self.held = asyncio.Event()
         """Set when a `held` file is under way, which gets no answer until `let_go` is set."""
         self.let_go = asyncio.Event()
@@ -103,6 +105,9 @@ class Indiscreet:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
+        if request.method == "POST":
+            self.told.append(await request.read())
+            return _page(request, 503 if len(self.told) <= 3 else 200)
         name = request.query.get("filename", "") if request.method == "GET" else _name_in(request.path)
         kind = name.partition("-")[0]
         first = self._is_first(request.method, name)
