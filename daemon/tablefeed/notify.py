@@ -36,6 +36,8 @@ LINGER = 0.1
 """Seconds that a line rests after it has told all there was, so that what comes next comes in batches."""
 UNSAVED = 1.0
 """Seconds after which what was accepted is written down: so much is told twice after a kill, at most."""
+CLOSING = 2.0
+"""Seconds that a line gets at its end to write that down."""
 FAILING = 2
 """Failures in a row from which on a receiver is said to fail."""
 
@@ -107,7 +109,10 @@ class Line:
                 else:
                     await self._rest(waiting.next_due)
         finally:
-            await self._save()
+            # A ledger that cannot be written must not keep the daemon from ending.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING):
+                    await self._save()
 
     async def _rest(self, next_due: int | None) -> None:
         if not self._woken.is_set():

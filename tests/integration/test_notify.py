@@ -210,6 +210,28 @@ async def test_what_waited_for_too_long_or_for_nobody_is_dropped_and_told(tmp_pa
         assert await desk.waiting() == ["e", "f", "g"]
 
 
+async def test_a_ledger_that_cannot_be_written_keeps_no_sender_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted is told again by the next one, then."""
+
+    async def never(_: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    reached = asyncio.Event()
+    monkeypatch.setattr(notify, "CLOSING", 0.05)
+    async with desk_at(tmp_path) as desk:
+        await desk.put("a")
+        with monkeypatch.context() as patched:
+            patched.setattr(desk.ledger.outbox, "forget", never)
+            async with asyncio.timeout(10), desk.running():
+                await reached.wait()
+        assert await desk.waiting() == ["a"]
+        await desk.tell()
+    assert desk.accepted == ["a", "a"]
+
+
 async def test_trouble_is_told_once_over_restarts_and_so_is_its_end(tmp_path: Path) -> None:
     """The gates are forgotten with the process; what was told is not."""
 
