@@ -20,6 +20,7 @@ from support.daemon import Site
 from support.ledgers import RECEIPT, Clock, opened, version
 from support.receiver import Answer, hang, receiving, reset, saying
 from support.stores import session
+from tablefeed import notify
 from tablefeed.announce import Announcer
 from tablefeed.assembly import assembled
 from tablefeed.clock import steady

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from tablefeed.config.bandwidth import TIMETABLE
-from tablefeed.config.model import LATER, SECTIONS, Settings
+from tablefeed.config.model import SECTIONS, Settings
 from tablefeed.throttle import Schedule
 
 Place = tuple[str | int, ...]
@@ -36,7 +36,6 @@ def _variable(section: str, key: str) -> str:
 _PLACES: dict[str, tuple[str, str]] = {
     _variable(section, key): (section, key) for section, model in SECTIONS.items() for key in model.model_fields
 }
-_LATER = {_variable(section, key) for section, keys in LATER.items() for key in keys}
 
 
 def is_service_link(name: str, value: str) -> bool:
@@ -120,8 +119,6 @@ def _typed(text: str, kind: Any) -> Any:
 
 
 def _unknown(name: str) -> str:
-    if name in _LATER:
-        return "is not available in this version of tablefeed: remove it"
     if name.startswith(f"{FEEDS_VARIABLE}_"):
         return f"is unknown: all feeds stand in {FEEDS_VARIABLE}, as a JSON list"
     section = name.removeprefix(PREFIX).lower()

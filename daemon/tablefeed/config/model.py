@@ -231,6 +231,3 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 """The sections that stand once, by name."""
-
-LATER: dict[str, tuple[str, ...]] = {}
-"""Keys that a later version will have."""

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from tablefeed.config.environment import Place
-from tablefeed.config.model import LATER, ONE_FEED, SECTIONS, FeedSettings, Settings
+from tablefeed.config.model import ONE_FEED, SECTIONS, FeedSettings, Settings
 
 
 def path_of(place: Place, origins: Mapping[Place, str], feeds: object) -> str:
@@ -44,8 +44,6 @@ def unknown_key(place: Place) -> str:
     """What to say of a key that no section has."""
     *above, last = place
     section, key = str(above[0]) if above else "", str(last)
-    if key in LATER.get(section, ()):
-        return "is not available in this version of tablefeed: remove it"
     names = _keys(section)
     near = get_close_matches(key.lower().replace("-", "_"), names, n=1)
     if near:
