@@ -1,15 +1,51 @@
 """The command `tablefeed` and what all its subcommands share: options, errors, exit codes."""
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from tablefeed import __version__
-from tablefeed.cli import check, config, demo, history, init, push, retry, run, sandbox
 from tablefeed.errors import Fatal
 
+COMMANDS = {
+    "run": "Watch directories and deliver what is dropped there.",
+    "check": "Try all that a delivery needs, and deliver nothing.",
+    "status": "Show what the daemon is doing, and whether all is well.",
+    "history": "Show what happened to each file, the latest last.",
+    "retry": "Put refused files back to where they were dropped, so that they are tried again.",
+    "init": "Ask for what is needed, try it, and write a configuration.",
+    "config": "A sample file, the schema for editors, and what is in force.",
+    "push": "Deliver files now, without the daemon, its queue and its archive.",
+    "sandbox": "Serve a stand-in for ProcessMind and its object store.",
+    "demo": "Show the whole way of a file, without an account.",
+}
+"""Each command, which its module of the same name makes, and what it does in one line."""
+
+
+class Commands(TyperGroup):
+    """Imports a command when it is called, since most of them need much that the others do not."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The name of the command, the command itself, and its arguments."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and _made(str(listed.name)), rest
+
+
+def _made(name: str) -> Any:
+    made = getattr(import_module(f"tablefeed.cli.{name}"), name)
+    if isinstance(made, typer.Typer):
+        return get_command(made)
+    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    one.command(name)(made)
+    return get_command(one)
+
+
 app = typer.Typer(
+    cls=Commands,
     name="tablefeed",
     help="Watches export directories and delivers every file to its ProcessMind datatable.",
     epilog=(
@@ -21,15 +57,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("history")(history.history)
-app.command("retry")(retry.retry)
-app.command("init")(init.init)
-app.add_typer(config.config, name="config")
-app.command("push")(push.push)
-app.command("sandbox")(sandbox.sandbox)
-app.command("demo")(demo.demo)
+
+
+def _listed() -> None:
+    raise AssertionError("`Commands` puts the command itself in the place of this")
+
+
+for _name, _summary in COMMANDS.items():
+    app.command(_name, help=_summary)(_listed)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value

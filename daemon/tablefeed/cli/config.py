@@ -12,7 +12,10 @@ from tablefeed.config.sample import sample
 from tablefeed.config.show import in_force, schema
 
 config = typer.Typer(
-    help="A sample file, the schema for editors, and what is in force.", no_args_is_help=True, rich_markup_mode=None
+    help="A sample file, the schema for editors, and what is in force.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 

@@ -1,19 +1,20 @@
-"""Options and start-up that several commands share."""
+"""Options and start-up that several commands share.
 
-import asyncio
+What only some commands need, and takes long to import, is imported where it is used: health checks and completion in
+shells call commands often.
+"""
+
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-import uvloop
 
-from tablefeed import logs
-from tablefeed.assembly import FileKey
-from tablefeed.config import Settings, load
-from tablefeed.service import read_keys
+if TYPE_CHECKING:
+    from tablefeed.assembly import FileKey
+    from tablefeed.config import Settings
 
 T = TypeVar("T")
 
@@ -29,16 +30,21 @@ Config = Annotated[
 ]
 
 
-def start(config: Path | None) -> tuple[Settings, dict[str, FileKey]]:
+def start(config: Path | None) -> "tuple[Settings, dict[str, FileKey]]":
     """Read configuration and keys, then set up logging. Raises Fatal."""
+    from tablefeed.config import load
+    from tablefeed.service import read_keys
+
     settings = load(config, os.environ)
     keys = read_keys(settings, os.environ)
     set_up_logs(settings, keys)
     return settings, keys
 
 
-def set_up_logs(settings: Settings, keys: Mapping[str, FileKey]) -> None:
+def set_up_logs(settings: "Settings", keys: "Mapping[str, FileKey]") -> None:
     """Log to standard error as configured; the keys, as they are at any time, never appear there."""
+    from tablefeed import logs
+
     logs.configure(
         settings.log.format,
         settings.log.level,
@@ -51,6 +57,8 @@ def set_up_logs(settings: Settings, keys: Mapping[str, FileKey]) -> None:
 
 def quiet_logs() -> None:
     """For commands that tell their story themselves: only warnings, for people."""
+    from tablefeed import logs
+
     logs.configure("console", "warning", sys.stderr, list)
 
 
@@ -64,5 +72,9 @@ def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run on uvloop."""
+    import asyncio
+
+    import uvloop
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
