@@ -1,16 +1,19 @@
 """Where the daemon of a configuration is: the quick look finds what the thorough one does."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from support.config import Site, feed
 from tablefeed.cli import whereabouts as quick
-from tablefeed.cli.whereabouts import feed_names, whereabouts
+from tablefeed.cli.whereabouts import feed_names, lock_holder, whereabouts
 from tablefeed.config import DEFAULT_PATH
 from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE
 from tablefeed.config.fields import parse_listen
+from tablefeed.ledger.engine import Lock
 
 
 @pytest.fixture
@@ -58,3 +61,35 @@ def test_without_a_file_the_environment_and_the_defaults_tell(tmp_path: Path) ->
 def test_all_addresses_are_asked_on_this_machine(site: Site, listen: str, host: str) -> None:
     """There is no address that means all when one connects."""
     assert whereabouts(site.write(http={"listen": listen}), {}).address == (host, 99)
+
+
+def test_the_lock_names_its_holder(tmp_path: Path) -> None:
+    """As long as it is held."""
+    ledger = tmp_path / "ledger.db"
+    assert lock_holder(ledger) is None
+    lock = Lock(tmp_path / "ledger.db.lock")
+    assert lock_holder(ledger) == str(os.getpid())
+    lock.release()
+    assert lock_holder(ledger) is None
+
+
+def test_who_looks_at_the_lock_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    """However often somebody looks."""
+    ledger = tmp_path / "ledger.db"
+    Lock(tmp_path / "ledger.db.lock").release()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            lock_holder(ledger)
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(2_000):
+            Lock(tmp_path / "ledger.db.lock").release()
+    finally:
+        ended.set()
+        for looker in lookers:
+            looker.join()

@@ -17,6 +17,8 @@ from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
 from tablefeed.ledger.schema import HEAD
 
 LOCK_SUFFIX = ".lock"
+_LOOKS = 10_000
+"""How often the lock is tried while others only look at it."""
 _WAITING_HELPS = ("full", "disk i/o error", "locked", "unable to open", "readonly")
 
 
@@ -36,15 +38,13 @@ class Lock:
                 "Let the user that runs tablefeed own it, and its directory",
                 Exit.NO_PERMISSION,
             ) from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(self._fd):
             holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
             raise LedgerUnusable(
                 f"the ledger {path.with_suffix('')} is in use by another tablefeed (process {holder})",
                 "Stop that one first, or give this one its own [ledger] url",
-            ) from None
+            )
         with suppress(OSError):  # it only tells who holds the lock, and the disk may be full
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
@@ -52,6 +52,23 @@ class Lock:
     def release(self) -> None:
         """Let the next daemon in."""
         os.close(self._fd)
+
+
+def _lock(fd: int) -> bool:
+    """Take the lock, unless another daemon has it.
+
+    Who only looks whether it is held, holds it shared for an instant, and that keeps no daemon from starting.
+    """
+    for _ in range(_LOOKS):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        os.sched_yield()
+    return False
 
 
 def sqlite_path(url: str) -> Path:
