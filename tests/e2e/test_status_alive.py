@@ -1,22 +1,14 @@
 """`tablefeed status --alive`: for health checks, by HTTP or by the ledger's lock."""
 
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from support.daemon import Site, command, running_daemon
+from support.ports import free_port
 from tablefeed.sandbox.server import RunningSandbox
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

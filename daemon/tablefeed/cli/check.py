@@ -16,6 +16,7 @@ from rich.markup import escape
 from tablefeed.archive.directories import probe_directories
 from tablefeed.assembly import FileKey
 from tablefeed.cli.options import Config, run_async, set_up_logs
+from tablefeed.cli.words import plural as plural
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import Settings, key_sources, load, to_feeds
 from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
@@ -25,11 +26,6 @@ from tablefeed.model import ApiAccess, Feed
 from tablefeed.processmind import ProcessMindApi
 from tablefeed.watch.scan import Selection, scan
 from tablefeed.webhook import assert_answers, origin_shown
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Mark(Enum):

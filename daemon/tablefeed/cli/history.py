@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tablefeed.cli.options import Config, parsed
+from tablefeed.cli.words import a_console
+from tablefeed.cli.words import shown as shown
 from tablefeed.config import load
 from tablefeed.ledger.records import Record, Search, opened
 from tablefeed.model import State, printable
@@ -94,15 +95,7 @@ def _show(records: list[Record]) -> None:
             Text(shown(record.path)),
             Text(what(record)),
         )
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 10_000
-    console.print(table)
-
-
-def shown(path: str) -> str:
-    """A path on one line, without anything that a terminal would take for a command."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(path))
+    a_console().print(table, soft_wrap=True)
 
 
 def what(record: Record) -> str:

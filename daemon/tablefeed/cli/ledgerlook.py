@@ -1,0 +1,111 @@
+"""What the ledger and the configuration tell of the feeds while no daemon can be asked."""
+
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tablefeed import __version__
+from tablefeed.cli.looking import Daemon
+from tablefeed.config import FeedSettings, Settings, load
+from tablefeed.ledger.census import Backlog, Census, Delivered
+from tablefeed.ledger.engine import sqlite_path
+from tablefeed.ledger.records import Record, Records, opened
+from tablefeed.model import State, printable
+from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of
+from tablefeed.tally import midnight
+
+SHOWN = 50
+"""Files with trouble that are listed."""
+
+
+def ledger_snapshot(config: Path | None, environ: Mapping[str, str], daemon: Daemon) -> dict[str, Any]:
+    """The snapshot in plain values, like the daemon's, without what only a running one knows.
+
+    Raises Fatal when the configuration has errors or the ledger cannot be read.
+    """
+    settings = load(config, environ)
+    now = round(time.time() * 1000)
+    if sqlite_path(settings.ledger.url).exists():
+        with opened(settings.ledger.url) as records:
+            snapshot = _of(settings, records, now, runs=daemon.runs)
+        headline = _headline(daemon)
+    else:
+        feeds = tuple(_feed(feed, Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
+        problem = f"there is no ledger {sqlite_path(settings.ledger.url)} yet"
+        snapshot = replace(_bare(feeds, (), now), ledger_problem=problem)
+        headline = f"{_headline(daemon)}, and {problem}"
+    values = plain(snapshot)
+    return values | {"ok": False, "headline": headline, "pid": daemon.process, "started_at": None, "hour": []}
+
+
+def _headline(daemon: Daemon) -> str:
+    if not daemon.runs:
+        return daemon.reason
+    return f"a daemon runs (process {daemon.process or 'unknown'}), but {daemon.reason}"
+
+
+def _bare(feeds: tuple[FeedStatus, ...], files: tuple[FileTrouble, ...], now: int) -> Snapshot:
+    return Snapshot(__version__, socket.gethostname(), 0, now, now, feeds=feeds, files=files)
+
+
+def _of(settings: Settings, records: Records, now: int, *, runs: bool) -> Snapshot:
+    census = records.census(now)
+    today = records.delivered_between(midnight(now / 1000), now + 1)
+    feeds = tuple(_feed(feed, census, today, now, runs=runs) for feed in settings.feeds)
+    return _bare(feeds, tuple(_file(record, now) for record in records.troubled(SHOWN)), now)
+
+
+def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: int, *, runs: bool) -> FeedStatus:
+    nothing = Backlog()
+    queued, sending, moving = (
+        census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
+    )
+    record = census.feeds.get(feed.name)
+    troubles = tuple(_stale(feed, record.arrived_at, record.known_at, now)) if record else ()
+    mine = [one for one in delivered if one.feed == feed.name]
+    paused_at = record.paused_at if record else None
+    return FeedStatus(
+        name=feed.name,
+        directory=printable(feed.directory),
+        datatable_id=feed.datatable_id,
+        state=state_of(paused_at, troubles),
+        # What a daemon had claimed when it ended goes on from the queue at the next start.
+        queued=queued.count + (0 if runs else sending.count),
+        queued_bytes=queued.bytes + (0 if runs else sending.bytes),
+        uploading=sending.count if runs else 0,
+        archiving=moving.count,
+        retrying=queued.failing + sending.failing + moving.failing,
+        refused=census.refused.get(feed.name, 0),
+        delivered_today=sum(one.files for one in mine),
+        bytes_today=sum(one.bytes for one in mine),
+        oldest_queued_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
+        next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
+        last_arrival_at=record.arrived_at if record else None,
+        last_delivery_at=record.delivered_at if record else None,
+        expect_every=feed.expect_every or None,
+        paused_at=paused_at,
+        troubles=troubles,
+    )
+
+
+def _stale(feed: FeedSettings, arrived_at: int | None, known_at: int, now: int) -> list[Trouble]:
+    since = stale_since(feed.expect_every, arrived_at, known_at, now)
+    if since is None:
+        return []
+    return [Trouble(Kind.STALE, "no file is known to have arrived for longer than `expect_every`", "", since)]
+
+
+def _file(record: Record, now: int) -> FileTrouble:
+    return FileTrouble(
+        record.id,
+        record.feed,
+        record.path,
+        record.state,
+        record.reason or "",
+        record.attempts,
+        record.changed_at,
+        None if record.closed_at else max(record.due_at, now),
+    )

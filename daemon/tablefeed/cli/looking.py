@@ -1,0 +1,113 @@
+"""What there is to see of a daemon, whether it runs or not: its own answer, or else what its ledger tells."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tablefeed.cli.asking import PATIENCE, NoAnswerError, ask
+from tablefeed.cli.whereabouts import Whereabouts, lock_holder, whereabouts
+from tablefeed.errors import Exit, LedgerUnusable
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What is known of the process."""
+
+    answers: bool
+    process: int | None
+    """The one that holds the ledger; None: none does, or it is not known."""
+    runs: bool
+    reason: str = ""
+    """Why it does not answer."""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The snapshot in plain values, as `status.plain` makes it, and where it comes from."""
+
+    daemon: Daemon
+    snapshot: Mapping[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a daemon answers and nobody needs to look."""
+        return self.daemon.answers and self.snapshot.get("ok") is True
+
+    def plain(self) -> dict[str, Any]:
+        """All of it for JSON; `source` tells whether the daemon or only the ledger was asked."""
+        daemon = self.daemon
+        return {
+            "source": "daemon" if daemon.answers else "ledger",
+            "daemon": {
+                "runs": daemon.runs,
+                "answers": daemon.answers,
+                "process": daemon.process,
+                "reason": daemon.reason,
+                "remedy": daemon.remedy,
+            },
+            **self.snapshot,
+        }
+
+
+def look(config: Path | None, environ: Mapping[str, str], patience: float = PATIENCE) -> Picture:
+    """What there is to see; `patience`: seconds that the daemon gets.
+
+    Raises Fatal where neither it nor its ledger can be asked.
+    """
+    try:
+        place = whereabouts(config, environ)
+    except (OSError, ValueError):
+        place = _thorough(config, environ)
+    reason = "HTTP is turned off ([http] listen), so only its ledger tells"
+    if place.address is not None:
+        try:
+            snapshot = _snapshot(ask(place.address, "/api/status", patience), place.address)
+            return Picture(Daemon(answers=True, process=snapshot.get("pid"), runs=True), snapshot)
+        except NoAnswerError as error:
+            reason = str(error)
+    # The daemon does not need these, and they take long to import.
+    from tablefeed.cli.ledgerlook import ledger_snapshot
+
+    daemon = _without_answer(place, reason)
+    return Picture(daemon, ledger_snapshot(config, environ, daemon))
+
+
+def _thorough(config: Path | None, environ: Mapping[str, str]) -> Whereabouts:
+    """Where the quick look finds nothing, the thorough one says what is wrong. Raises Fatal."""
+    from tablefeed.config import load
+
+    settings = load(config, environ)
+    return Whereabouts(settings.http.address, Path(settings.ledger.url.removeprefix("sqlite:///")))
+
+
+def _snapshot(body: bytes, address: tuple[str, int]) -> dict[str, Any]:
+    try:
+        snapshot = json.loads(body)
+    except ValueError:
+        snapshot = None
+    if not isinstance(snapshot, dict) or not isinstance(snapshot.get("feeds"), list):
+        raise NoAnswerError(f"{address[0]}:{address[1]} gave an answer that cannot be understood")
+    return snapshot
+
+
+def _without_answer(place: Whereabouts, reason: str) -> Daemon:
+    try:
+        holder = lock_holder(place.ledger)
+    except OSError as error:
+        raise LedgerUnusable(
+            f"{reason}, and the ledger {place.ledger} cannot be read: {os.strerror(error.errno or 0)}",
+            "Run this as the user that runs the daemon, or as root",
+            Exit.NO_PERMISSION,
+        ) from None
+    if holder is None:
+        start = "Start it: `systemctl start tablefeed`, or `tablefeed run`"
+        return Daemon(answers=False, process=None, runs=False, reason="no daemon runs", remedy=start)
+    process = int(holder) if holder.isdecimal() else None
+    remedy = ""
+    if place.address is not None:
+        remedy = "If it is not a pass of `tablefeed run --once`, see its log: `journalctl -u tablefeed`"
+    return Daemon(answers=False, process=process, runs=True, reason=reason, remedy=remedy)

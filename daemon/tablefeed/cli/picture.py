@@ -1,0 +1,229 @@
+"""The daemon's state as a table, for terminals of any width and for pipes. Pure: from plain values to what Rich prints.
+
+The values come from a daemon that may be of another version, so what is missing is shown as nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tablefeed.cli.looking import Picture
+from tablefeed.cli.words import clock_time, plural, shown, span
+from tablefeed.status import FeedState, Kind
+from tablefeed.units import format_rate, format_size
+
+Values = Mapping[str, Any]
+
+WIDE = 110
+"""Columns from which on sizes are shown beside counts."""
+UPLOADS = 12
+FILES = 8
+"""Lines at most of uploads, and of files with trouble."""
+_COLORS: Mapping[str, str] = {
+    FeedState.OK: "green",
+    FeedState.PAUSED: "cyan",
+    FeedState.WAITING: "yellow",
+    FeedState.STALE: "yellow",
+    FeedState.BLOCKED: "red",
+    FeedState.UNUSABLE: "red",
+}
+_BAR = 20
+
+
+def drawn(picture: Picture, width: int, *, bars: bool) -> Group:
+    """The whole picture for so many columns; without `bars`, progress is told in per cent."""
+    snapshot = picture.snapshot
+    now = moment(snapshot.get("now")) or 0.0
+    parts: list[RenderableType] = [_headline(picture), _who(picture, now), Text(), _feeds(picture, now, width)]
+    for title, lines in (
+        ("Uploads", _uploads(snapshot, bars=bars)),
+        ("Trouble", list(_troubles(snapshot, now))),
+        ("Files", list(_files(snapshot, now, runs=picture.daemon.runs))),
+    ):
+        if lines:
+            parts += [Text(), Text(title, style="bold"), *lines]
+    return Group(*parts)
+
+
+def moment(iso: object) -> float | None:
+    """Unix seconds of a moment in ISO 8601; None for nothing."""
+    return datetime.fromisoformat(iso).timestamp() if isinstance(iso, str) else None
+
+
+def _headline(picture: Picture) -> Text:
+    text = shown(str(picture.snapshot.get("headline", "")))
+    return Text(text[:1].upper() + text[1:] + ".", style="bold green" if picture.ok else "bold red")
+
+
+def _who(picture: Picture, now: float) -> Text:
+    snapshot, daemon = picture.snapshot, picture.daemon
+    if not daemon.answers:
+        lines = [f"{daemon.remedy}."] if daemon.remedy else []
+        return Text("\n".join([*lines, _from_ledger(snapshot, now)]), style="dim")
+    started = moment(snapshot.get("started_at"))
+    text = f"tablefeed {snapshot.get('version', '')} on {snapshot.get('node', '')}, process {daemon.process}"
+    if started is not None:
+        text += f", up {span(now - started)}"
+    if snapshot.get("bandwidth"):
+        text += f", at most {format_rate(snapshot['bandwidth'])}"
+    return Text(shown(text), style="dim")
+
+
+def _from_ledger(snapshot: Values, now: float) -> str:
+    """What is most wanted of a daemon that does not answer: what waits, since when, and what was delivered last."""
+    if snapshot.get("ledger_problem"):
+        return "What follows is from the configuration."
+    totals = snapshot.get("totals", {})
+    text = f"What follows is from the ledger: {plural(totals.get('queued', 0), 'file')} in the queue"
+    oldest = min(filter(None, (moment(feed.get("oldest_queued_at")) for feed in snapshot["feeds"])), default=None)
+    if oldest is not None:
+        text += f", the first since {clock_time(oldest, now)} ({span(now - oldest)})"
+    last = moment(totals.get("last_delivery_at"))
+    return (
+        f"{text}; delivered last: {'never' if last is None else f'{clock_time(last, now)} ({span(now - last)} ago)'}."
+    )
+
+
+def _feeds(picture: Picture, now: float, width: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("FEED", "STATE", "QUEUED", "SENDING", "TODAY", "REFUSED", "DELIVERED", "LAST FILE"):
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    for feed in picture.snapshot["feeds"]:
+        state = str(feed.get("state", ""))
+        queued, today = str(feed.get("queued", "")), str(feed.get("delivered_today", ""))
+        if width >= WIDE:
+            queued = _with_size(queued, feed.get("queued_bytes"))
+            today = _with_size(today, feed.get("bytes_today"))
+        refused = feed.get("refused", 0)
+        table.add_row(
+            Text(shown(str(feed.get("name", "")))),
+            Text(state, style=_COLORS.get(state, "")) if picture.daemon.runs else Text("not run", style="red"),
+            queued,
+            str(feed.get("uploading", 0) + feed.get("archiving", 0)),
+            today,
+            Text(str(refused), style="red" if refused else ""),
+            _ago(feed.get("last_delivery_at"), now),
+            _freshness(feed, now, wide=width >= WIDE),
+        )
+    return table
+
+
+_NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED")
+
+
+def _with_size(count: str, size: int | None) -> str:
+    return f"{count} {format_size(size)}" if size else count
+
+
+def _ago(iso: object, now: float) -> str:
+    at = moment(iso)
+    return "never" if at is None else f"{span(now - at)} ago"
+
+
+def _freshness(feed: Values, now: float, *, wide: bool) -> Text:
+    """When a file arrived last, and when the next one is due; only the latter where there is little room."""
+    arrived = _ago(feed.get("last_arrival_at"), now)
+    before = f"{arrived}, " if wide else ""
+    at, every = moment(feed.get("last_arrival_at")), feed.get("expect_every")
+    overdue = next((it for it in feed.get("troubles", ()) if it.get("kind") == Kind.STALE), None)
+    if overdue is not None and (since := moment(overdue.get("since"))) is not None:
+        return Text(f"{before}overdue {span(now - since)}", style="yellow")
+    if every and at is not None:
+        return Text(f"{before}due in {span(at + every - now)}")
+    return Text(arrived)
+
+
+def _uploads(snapshot: Values, *, bars: bool) -> list[RenderableType]:
+    uploads: Sequence[Values] = snapshot.get("uploads", ())
+    if not uploads:
+        return []
+    table = Table.grid(padding=(0, 2))
+    for column in ("feed", "path", "bar", "sent", "rate", "left"):
+        table.add_column(overflow="fold", justify="left" if column in ("feed", "path", "bar") else "right")
+    for upload in uploads[:UPLOADS]:
+        size, sent, rate = upload.get("size", 0), upload.get("sent", 0), upload.get("rate", 0.0)
+        share = sent / size if size else 1.0
+        table.add_row(
+            Text(shown(str(upload.get("feed", "")))),
+            Text(shown(str(upload.get("path", "")))),
+            ProgressBar(total=1.0, completed=share, width=_BAR) if bars else f"{share:.0%}",
+            f"{format_size(sent)} of {format_size(size)}",
+            format_rate(rate),
+            f"{span((size - sent) / rate)} left" if rate >= 1 else "",
+        )
+    more = len(uploads) - UPLOADS
+    return [table, Text(f"and {more} more", style="dim")] if more > 0 else [table]
+
+
+def _troubles(snapshot: Values, now: float) -> Iterator[Text]:
+    for server in snapshot.get("servers", ()):
+        feeds = ", ".join(server.get("feeds", ()))
+        yield _trouble("server", f"{server.get('origin', '')} fails", server, f"{feeds} must wait", now)
+    for feed in snapshot.get("feeds", ()):
+        name, paused = str(feed.get("name", "")), feed.get("paused_at")
+        if paused:
+            it = {"since": paused, "reason": "somebody has paused it"}
+            yield _trouble(name, str(FeedState.PAUSED), it, "Its files wait until somebody resumes it", now)
+        for trouble in feed.get("troubles", ()):
+            if trouble.get("kind") != Kind.SERVER:
+                kind = str(trouble.get("kind", ""))
+                yield _trouble(name, _KINDS.get(kind, kind), trouble, str(trouble.get("remedy", "")), now)
+
+
+_KINDS: Mapping[str, str] = {
+    Kind.DIRECTORY: "its directory is unusable",
+    Kind.DELIVERY: "its files cannot be delivered",
+    Kind.ARCHIVE: "its files cannot be archived",
+    Kind.STALE: "no file",
+}
+
+
+def _trouble(who: str, what: str, trouble: Values, remedy: str, now: float) -> Text:
+    """One trouble: since when, why, what to do, and what is next."""
+    since, next_try = moment(trouble.get("since")), moment(trouble.get("next_try_at"))
+    text = Text.assemble((shown(who), "bold"), f": {shown(what)}")
+    if since is not None:
+        text.append(f" since {clock_time(since, now)} ({span(now - since)})")
+    text.append(f": {shown(str(trouble.get('reason', '')))}")
+    coming = [shown(remedy)] if remedy else []
+    if next_try is not None:
+        coming.append(_next_try(next_try, now))
+    if coming:
+        text.append("\n  " + ". ".join(coming) + ".", style="dim")
+    return text
+
+
+def _next_try(at: float, now: float) -> str:
+    return f"Next try in {span(at - now)}" if at - now >= 1 else "Next try at once"
+
+
+def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
+    """The files that failed last, and how to have the refused ones again."""
+    told = [(feed.get("name"), it.get("reason")) for feed in snapshot["feeds"] for it in feed.get("troubles", ())]
+    files = [
+        file
+        for file in snapshot.get("files", ())
+        # What holds the whole feed up has been said of that.
+        if not any(file.get("feed") == feed and str(why) in str(file.get("reason")) for feed, why in told)
+    ]
+    for file in files[:FILES]:
+        at, next_try = moment(file.get("changed_at")), moment(file.get("next_try_at"))
+        refused = file.get("next_try_at") is None
+        text = Text.assemble((f"{file.get('feed', '')}/{shown(str(file.get('path', '')))}", "bold"), ": ")
+        if refused:
+            text.append(f"refused {span(now - (at or now))} ago", style="red")
+        else:
+            text.append(f"failed {plural(file.get('attempts', 0), 'time')}", style="yellow")
+        text.append(f": {shown(str(file.get('reason', '')))}")
+        if refused:
+            text.append(f"\n  When that is mended: `tablefeed retry {file.get('id', '')}`.", style="dim")
+        elif next_try is not None and runs:
+            text.append(f"\n  {_next_try(next_try, now)}.", style="dim")
+        yield text
+    if len(files) > FILES:
+        yield Text("and more: `tablefeed history --state rejected` and `--state queued` show all.", style="dim")

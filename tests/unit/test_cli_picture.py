@@ -1,0 +1,122 @@
+"""The picture of the daemon on terminals of any width."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tablefeed.cli.looking import Daemon, Picture
+from tablefeed.cli.picture import drawn
+from tablefeed.status import (
+    FeedState,
+    FeedStatus,
+    FileTrouble,
+    Kind,
+    ServerStatus,
+    Snapshot,
+    Trouble,
+    UploadStatus,
+    plain,
+)
+
+NOW = 1_764_000_000_000
+HOUR = 3_600_000
+RUNNING = Daemon(answers=True, process=7, runs=True)
+HOSTILE = "a\x1b[2J\n[bold]b[/].csv"
+
+ORDERS = FeedStatus(
+    "orders", "/srv/orders", "table-1", FeedState.OK,
+    queued=12, queued_bytes=3 * 2**20, uploading=2, archiving=1, refused=1, delivered_today=1234, bytes_today=5 * 2**30,
+    last_arrival_at=NOW - 4 * HOUR, last_delivery_at=NOW - HOUR, expect_every=26 * 3600.0,
+)  # fmt: skip
+BLOCKED = FeedStatus(
+    "invoices", "/srv/invoices", "table-2", FeedState.BLOCKED, expect_every=3600.0, last_arrival_at=NOW - 4 * HOUR,
+    troubles=(
+        Trouble(Kind.DELIVERY, "the key is refused", "Give it another key", NOW - 90_000, NOW + 30_000),
+        Trouble(Kind.STALE, "no file has arrived", "See the job", NOW - 3 * HOUR),
+    ),
+)  # fmt: skip
+PAUSED = FeedStatus("returns", "/srv/returns", "table-3", FeedState.PAUSED, paused_at=NOW - HOUR)
+SNAPSHOT = Snapshot(
+    "1.2.3", "node", 7, NOW, NOW - 2 * HOUR,
+    feeds=(ORDERS, BLOCKED, PAUSED),
+    uploads=(UploadStatus(1, "orders", HOSTILE, 4 * 2**20, 2**20, 2**20, NOW, 0),),
+    servers=(ServerStatus("https://store.test", "it answered 503", ("orders",), NOW - 60_000, NOW + 5_000),),
+    files=(
+        FileTrouble(8, "orders", HOSTILE, "rejected", "too large", 1, NOW - HOUR, None),
+        FileTrouble(9, "orders", "late.csv", "queued", "it answered 503", 2, NOW - HOUR, NOW + 12_000),
+        FileTrouble(10, "invoices", "held.csv", "queued", "the key is refused. Give it another key", 2, NOW, NOW),
+    ),
+)  # fmt: skip
+
+
+def text(snapshot: Snapshot, width: int = 120, *, bars: bool = False, daemon: Daemon = RUNNING) -> str:
+    """What is shown, without colours."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=bars, color_system=None)
+    console.print(drawn(Picture(daemon, json.loads(json.dumps(plain(snapshot)))), width, bars=bars))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_everything_that_is_known_is_there() -> None:
+    """Counts and sizes, ages, troubles with their reason, since when, what to do and what is next."""
+    shown = text(SNAPSHOT, 160)
+    lines = shown.splitlines()
+    assert lines[0] == "Blocked: invoices; paused: returns; 1 file refused."
+    assert lines[1] == "tablefeed 1.2.3 on node, process 7, up 2h"
+    [orders] = [line for line in lines if line.startswith("orders ")][:1]
+    assert orders.split() == [
+        *("orders", "ok", "12", "3MiB", "3", "1234", "5GiB", "1", "1h", "ago", "4h", "ago,", "due", "in", "22h")
+    ]
+    for part in (
+        "1MiB of 4MiB", "1MiB/s", "3s left", "25%",
+        "server: https://store.test fails since", "(1m): it answered 503", "orders must wait. Next try in 5s.",
+        "invoices: its files cannot be delivered since", "(1m30s): the key is refused",
+        "Give it another key. Next try in 30s.", "4h ago, overdue 3h",
+        "returns: paused since", "refused 1h ago: too large", "`tablefeed retry 8`",
+        "orders/late.csv: failed 2 times: it answered 503", "Next try in 12s.",
+    ):  # fmt: skip
+        assert part in shown, part
+    assert "held.csv" not in shown, "what holds the whole feed up is said once"
+
+
+@pytest.mark.parametrize("width", [5, 20, 40, 80, 110, 300])
+@pytest.mark.parametrize("bars", [False, True])
+def test_it_fits_any_width(width: int, bars: bool) -> None:
+    """No line is wider than the terminal, and no hostile name gets through."""
+    shown = text(SNAPSHOT, width, bars=bars)
+    assert max(cell_len(line) for line in shown.split("\n")) <= width
+    assert "\x1b[2J" not in shown
+    if width >= 40:
+        assert r"\x1b[2J\n[bold]b[/].csv" in shown.replace("\n", "").replace(" ", "")
+
+
+def test_at_80_columns_each_feed_has_one_line() -> None:
+    """Sizes give way first."""
+    lines = text(SNAPSHOT, 80).splitlines()
+    first = lines.index(next(line for line in lines if line.startswith("FEED")))
+    assert [line.split()[0] for line in lines[first + 1 : first + 4]] == ["orders", "invoices", "returns"]
+    assert lines[first + 4] == ""
+
+
+def test_nothing_looks_well_without_a_daemon() -> None:
+    """A feed that nobody serves is not ok, and no file is tried again."""
+    shown = text(
+        replace(SNAPSHOT, servers=()), daemon=Daemon(answers=False, process=None, runs=False, remedy="Start it")
+    )
+    assert "not run" in shown
+    assert " ok " not in shown
+    assert "late.csv: failed 2 times: it answered 503\n" in shown
+    assert "12s" not in shown
+
+
+def test_a_daemon_of_another_version_is_shown_as_far_as_it_is_understood() -> None:
+    """What is missing or new is no error."""
+    console = Console(file=io.StringIO(), width=80)
+    picture = Picture(RUNNING, {"feeds": [{"name": "orders", "state": "dreaming"}], "uploads": [{}], "files": [{}]})
+    console.print(drawn(picture, 80, bars=False))
+    assert isinstance(console.file, io.StringIO)
+    assert "dreaming" in console.file.getvalue()
