@@ -1,7 +1,12 @@
 """The command `tablefeed` and what all its subcommands share: options, errors, exit codes."""
 
+import errno
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +14,10 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from tablefeed import __version__
-from tablefeed.errors import Fatal
+from tablefeed.errors import Exit, Fatal
+
+CLOSED_PIPE = 141
+"""What a shell shows of a program that SIGPIPE has ended: 128 + 13."""
 
 COMMANDS = {
     "run": "Watch directories and deliver what is dropped there.",
@@ -29,10 +37,55 @@ COMMANDS = {
 class Commands(TyperGroup):
     """Imports a command when it is called, since most of them need much that the others do not."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the arguments, which may already print help."""
+        with _told_of_output():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        with _told_of_output():
+            return super().invoke(ctx)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The name of the command, the command itself, and its arguments."""
         name, listed, rest = super().resolve_command(ctx, args)
         return name, listed and _made(str(listed.name)), rest
+
+
+@contextmanager
+def _told_of_output() -> Iterator[None]:
+    """Write out what was printed, and end as the shell's own tools do when nobody reads it."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(CLOSED_PIPE)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        _discard_output()
+        raise Fatal(
+            f"the output cannot be written: {error.strerror}", "Send it to another place", Exit.CANNOT_CREATE
+        ) from None
+
+
+def _discard_output() -> None:
+    """Let the interpreter not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_output() -> None:
+    """Names of files hold characters that a terminal's encoding may lack, and that is no reason to fail."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed, so nobody wants it
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+            setattr(sys, name, stream)
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _made(name: str) -> Any:
@@ -84,6 +137,7 @@ def _options(
 
 def main() -> None:
     """Run a command; what it cannot go on after becomes one clear message and an exit code."""
+    _prepare_output()
     try:
         app()
     except Fatal as error:

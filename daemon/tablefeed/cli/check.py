@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from tablefeed.archive.directories import probe_directories
 from tablefeed.assembly import FileKey
+from tablefeed.cli.console import Output
 from tablefeed.cli.options import Config, run_async, set_up_logs
 from tablefeed.cli.words import plural as plural
 from tablefeed.clock import ServerClocks, steady
@@ -52,7 +53,7 @@ def check(config: Config = None) -> None:
     That is the configuration, the ledger, keys, directories, tenant, organization, datasets and each feed's datatable.
     Ends with 0 when all is well, else with the code of the first thing that is wrong.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Output(soft_wrap=True)
     settings = load(config, os.environ)
     _show(console, Finding(Mark.GOOD, f"configuration: {plural(len(settings.feeds), 'feed')}"))
     codes = run_async(_check_all(console, settings))

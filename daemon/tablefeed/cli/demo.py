@@ -18,12 +18,12 @@ from random import Random
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from tablefeed.cli.console import Output
 from tablefeed.cli.exports import WAYS, Way, event_log, named
 from tablefeed.cli.options import quiet_logs, run_async
-from tablefeed.errors import Exit
+from tablefeed.errors import Exit, Fatal
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 from tablefeed.signals import Signals
 from tablefeed.units import format_size
@@ -51,6 +51,10 @@ def demo(
     directory = (keep or Path(tempfile.mkdtemp(prefix="tablefeed-demo-"))).resolve()
     try:
         code = run_async(Demo(directory).run(once=once))
+    except OSError as error:
+        raise Fatal(
+            f"{directory} cannot be used: {error.strerror}", "Name another directory with --keep", Exit.CANNOT_CREATE
+        ) from None
     finally:
         if keep is None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -63,7 +67,7 @@ class Demo:
     def __init__(self, directory: Path) -> None:
         """`directory` gets exports, objects, configuration and ledger."""
         self._directory = directory
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Output(soft_wrap=True)
         self._expected: set[str] = set()
         self._archived: dict[str, str] = {}
         self._changed = asyncio.Event()

@@ -12,8 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tablefeed.cli.console import Output
 from tablefeed.cli.options import Config, parsed
-from tablefeed.cli.words import a_console
 from tablefeed.cli.words import shown as shown
 from tablefeed.config import load
 from tablefeed.ledger.records import Record, Search, opened
@@ -59,7 +59,8 @@ def history(
         _show(found)
     else:
         known = feed is None or feed in {known.name for known in settings.feeds}
-        hint = "" if known else f"; the configuration has no feed {feed}"
+        names = ", ".join(it.name for it in settings.feeds)
+        hint = "" if known else f"; the configuration has no feed {feed}, it has {names}"
         sys.stderr.write(f"nothing is recorded{' that fits' if search != Search() else ''}{hint}\n")
     if more:
         sys.stderr.write(f"{more} older ones are not shown: see them with --limit {len(found) + more}\n")
@@ -95,7 +96,7 @@ def _show(records: list[Record]) -> None:
             Text(shown(record.path)),
             Text(what(record)),
         )
-    a_console().print(table, soft_wrap=True)
+    Output(soft_wrap=True).print(table)
 
 
 def what(record: Record) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,9 +88,10 @@ async def _push(
         name = shown(str(file))
         bar = bars.add_task(name, total=None)
         try:
+            await asyncio.to_thread(_assert_regular, file)
             receipt = await _try(client, feed, file, bars, bar)
         except OSError as error:
-            sys.stderr.write(f"{name}: {error.strerror}\n")
+            sys.stderr.write(f"{name}: {error.strerror or error}\n")
         except DeliveryError as error:
             sys.stderr.write(f"{name}: {shown(str(error))}\n")
         else:
@@ -100,6 +102,15 @@ async def _push(
         finally:
             bars.remove_task(bar)
     return False
+
+
+def _assert_regular(file: Path) -> None:
+    """Raises OSError for what is missing, and for what has no content of its own."""
+    mode = file.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError("is a directory; name the files in it")
+    if not stat.S_ISREG(mode):
+        raise OSError("is no regular file, so its length is not known; write it to one first")
 
 
 async def _try(client: ProcessMindClient, feed: FeedSettings, file: Path, bars: Progress, bar: TaskID) -> Receipt:

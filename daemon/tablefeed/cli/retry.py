@@ -32,7 +32,7 @@ def retry(
     The daemon may run or not. Ends with 1 when a file could not be put back.
     """
     if sum((bool(ids), feed is not None, every)) != 1:
-        raise typer.BadParameter("name files by their ids, or give --feed FEED, or --all", param_hint="retry")
+        raise typer.BadParameter("name files by their ids, or give --feed FEED, or --all")
     settings = load(config, os.environ)
     feeds = {it.name: it for it in to_feeds(settings, os.environ)}
     if feed is not None and feed not in feeds:

@@ -50,7 +50,7 @@ def status(
     With --watch: 0. What makes an answer impossible: 77 no permission, 78 configuration.
     """
     if as_json + watch + alive > 1:
-        raise typer.BadParameter("give one of --json, --watch and --alive", param_hint="status")
+        raise typer.BadParameter("give one of --json, --watch and --alive")
     if alive:
         reason = why_not_alive(config, os.environ)
         if reason:
@@ -66,10 +66,10 @@ def status(
     if as_json:
         sys.stdout.write(json.dumps(picture.plain(), ensure_ascii=False) + "\n")
     else:
+        from tablefeed.cli.console import Output
         from tablefeed.cli.picture import drawn
-        from tablefeed.cli.words import a_console
 
-        console = a_console()
+        console = Output()
         console.print(drawn(picture, console.width, bars=console.is_terminal))
     sys.exit(Exit.DONE if picture.ok else ATTENTION)
 
@@ -78,12 +78,11 @@ def _watch(config: Path | None) -> None:
     import time
     from datetime import datetime
 
-    from rich.console import Console
-
     from tablefeed.cli import live
+    from tablefeed.cli.console import Output
     from tablefeed.cli.looking import look
 
-    console = Console(highlight=False)
+    console = Output()
     if not console.is_terminal or console.is_dumb_terminal:
         raise typer.BadParameter(
             "needs a terminal that can move its cursor; elsewhere use `tablefeed status` or --json",

@@ -1,13 +1,9 @@
-"""Words that several commands use, and where they print them: counts, spans of time, text without commands in it."""
+"""Words that several commands use: counts, spans of time, and text that a terminal takes for text. Pure."""
 
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from tablefeed.model import printable
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _COARSE = 10
@@ -41,13 +37,3 @@ def clock_time(moment: float, now: float) -> str:
     """A moment in local time, with the date where that is not today's; both in Unix seconds."""
     there, here = (datetime.fromtimestamp(it).astimezone() for it in (moment, now))
     return there.strftime("%H:%M:%S" if there.date() == here.date() else "%Y-%m-%d %H:%M:%S")
-
-
-def a_console() -> "Console":
-    """Standard output for tables: colours on a terminal alone, and elsewhere one line a row, however long."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    return console

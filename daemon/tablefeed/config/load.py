@@ -115,8 +115,8 @@ def _locate(path: Path | None, environ: Mapping[str, str], default: Path) -> Pat
 def _nothing_found(default: Path) -> str:
     return (
         f"there is none: --config is not given, ${CONFIG_VARIABLE} is not set and {default} does not exist. "
-        f"Write a sample with `tablefeed config sample > {default}`, fill it in and run "
-        "`tablefeed check`; "
+        "Write one with `tablefeed init`; "
+        f"or begin with `tablefeed config sample > {default}`, fill it in and run `tablefeed check`; "
         f"or set {FEEDS_VARIABLE} and the other TABLEFEED_ variables"
     )
 

@@ -139,7 +139,7 @@ def empty_journal(connection: sa.Connection) -> None:
 def assert_usable(url: str) -> None:
     """Make sure that there is a ledger which this user may use. Raises LedgerUnusable."""
     path = sqlite_path(url)
-    if not path.exists():
+    if not _is_there(path):
         raise LedgerUnusable(
             f"there is no ledger {path} yet",
             "It is made at the daemon's first start; or name the right configuration with --config",
@@ -158,6 +158,17 @@ def assert_current(connection: sa.Connection, url: str) -> None:
             f"the ledger {describe(url)} was written by another version of tablefeed (schema {version}, not {HEAD})",
             "Use the version that the daemon has; a newer daemon brings the ledger up to date when it starts",
         )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        raise LedgerUnusable(
+            f"the ledger {path} cannot be reached: {path.parent} may not be entered by this user",
+            "Run this as the user that runs the daemon, or as root",
+            Exit.NO_PERMISSION,
+        ) from None
 
 
 def _assert_writable(path: Path) -> None:
@@ -182,7 +193,7 @@ def inspect_ledger(url: str) -> str:
     Raises LedgerUnusable when a daemon could not use it.
     """
     path = sqlite_path(url)
-    if not path.exists():
+    if not _is_there(path):
         parent = next(place for place in path.parents if place.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
             raise LedgerUnusable(
