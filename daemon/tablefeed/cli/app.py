@@ -31,7 +31,7 @@ COMMANDS = {
     "sandbox": "Serve a stand-in for ProcessMind and its object store.",
     "demo": "Show the whole way of a file, without an account.",
 }
-"""Each command, which its module of the same name makes, and what it does in one line."""
+"""Each command, which its module in `commands` makes, and the first line of its help."""
 
 
 class Commands(TyperGroup):
@@ -89,7 +89,7 @@ def _prepare_output() -> None:
 
 
 def _made(name: str) -> Any:
-    made = getattr(import_module(f"tablefeed.cli.{name}"), name)
+    made = getattr(import_module(f"tablefeed.cli.commands.{name}"), name)
     if isinstance(made, typer.Typer):
         return get_command(made)
     one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +17,7 @@ from rich.markup import escape
 from tablefeed.archive.directories import probe_directories
 from tablefeed.assembly import FileKey
 from tablefeed.cli.console import Output
-from tablefeed.cli.options import Config, run_async, set_up_logs
+from tablefeed.cli.options import run_async, set_up_logs
 from tablefeed.cli.words import plural as plural
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import Settings, key_sources, load, to_feeds
@@ -47,12 +48,8 @@ class Finding:
     code: Exit = Exit.DONE
 
 
-def check(config: Config = None) -> None:
-    """Try all that a delivery needs, and deliver nothing.
-
-    That is the configuration, the ledger, keys, directories, tenant, organization, datasets and each feed's datatable.
-    Ends with 0 when all is well, else with the code of the first thing that is wrong.
-    """
+def check(config: Path | None) -> None:
+    """Try everything, tell each finding as it comes, and end with the code of the first that is wrong."""
     console = Output(soft_wrap=True)
     settings = load(config, os.environ)
     _show(console, Finding(Mark.GOOD, f"configuration: {plural(len(settings.feeds), 'feed')}"))

@@ -15,9 +15,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.markup import escape
 
 from tablefeed.cli.console import Output
@@ -36,17 +35,8 @@ PAUSE = 4.0
 _CASES = 400
 
 
-def demo(
-    once: Annotated[bool, typer.Option("--once", help="End with 0 as soon as all samples are archived.")] = False,
-    keep: Annotated[
-        Path | None,
-        typer.Option(help="Work in this directory and keep it; else in a temporary one.", show_default=False),
-    ] = None,
-) -> None:
-    """Show the whole way of a file, without an account.
-
-    It needs no configuration, and runs until Ctrl-C.
-    """
+def demo(keep: Path | None, *, once: bool) -> None:
+    """Show it, in `keep` or in a temporary directory."""
     quiet_logs()
     directory = (keep or Path(tempfile.mkdtemp(prefix="tablefeed-demo-"))).resolve()
     try:

@@ -6,45 +6,29 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
+from tablefeed.cli.commands.history import SHOWN
 from tablefeed.cli.console import Output
-from tablefeed.cli.options import Config, parsed
+from tablefeed.cli.options import parsed
 from tablefeed.cli.words import shown as shown
 from tablefeed.config import load
 from tablefeed.ledger.records import Record, Search, opened
 from tablefeed.model import State, printable
 from tablefeed.units import format_size, parse_moment
 
-SHOWN = 100
-"""Records in a table when no limit is given."""
 _TIMES = ("dropped_at", "queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")
 _COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan", State.GONE: "dim"}
 
 
 def history(
-    config: Config = None,
-    feed: Annotated[str | None, typer.Option(help="Only files of this feed.", show_default=False)] = None,
-    state: Annotated[State | None, typer.Option(help="Only files in this state.", show_default=False)] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Only what happened since then: a date or time such as 2026-03-01 or 2026-03-01T22:00 (local time, "
-            "unless it ends in Z), or an age such as 12h or 7d.",
-            show_default=False,
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(help=f"At most so many, the latest. Without it {SHOWN}, and with --json all.", min=1),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all that is known.")] = False,
+    config: Path | None, *, feed: str | None, state: State | None, since: str | None, limit: int | None, as_json: bool
 ) -> None:
-    """Show what happened to each file, the latest last. The daemon may run or not."""
+    """Print the records that fit."""
     after = None if since is None else parsed("--since", lambda text: parse_moment(text, time.time()), since)
     settings = load(config, os.environ)
     search = Search(feed, state, None if after is None else round(after * 1000))

@@ -2,19 +2,25 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Any, TypeVar
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from tablefeed.archive.directories import probe_directories
-from tablefeed.cli.options import Config, quiet_logs, run_async
+from tablefeed.cli.commands.init import PRODUCTION
+from tablefeed.cli.options import parsed, quiet_logs, run_async
+from tablefeed.cli.words import shown
 from tablefeed.client import ProcessMindClient
-from tablefeed.config import DEFAULT_PATH, load, to_feeds
+from tablefeed.config import DEFAULT_PATH, KeyFile, KeyVariable, load, to_feeds
 from tablefeed.config.environment import CONFIG_VARIABLE, KEY_VARIABLE
+from tablefeed.config.fields import BaseUrl, FeedName, Identifier
 from tablefeed.config.sample import sample
 from tablefeed.errors import DeliveryError, Exit, Fatal, Transient
 from tablefeed.http import is_plain_to_afar
@@ -22,7 +28,8 @@ from tablefeed.processmind import Dataset
 
 T = TypeVar("T")
 
-_PRODUCTION = "https://api.processmind.com"
+INTERRUPTED = 130
+"""What a shell shows of a program that Ctrl-C has ended: 128 + 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,46 +44,46 @@ class Answers:
     base_url: str
 
 
-def init(
-    config: Config = None,
-    tenant: Annotated[str | None, typer.Option(help="Your tenant's id.", show_default=False)] = None,
-    datatable: Annotated[str | None, typer.Option(help="The datatable's id.", show_default=False)] = None,
-    directory: Annotated[
-        Path | None, typer.Option(help="Where the export drops its files.", show_default=False)
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the feed.", show_default=False)] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(help=f"The file that holds the API key. Without it ${KEY_VARIABLE} is taken, or you are asked."),
-    ] = None,
-    base_url: Annotated[str, typer.Option(help="Where the API is.")] = _PRODUCTION,
-    force: Annotated[bool, typer.Option("--force", help="Write over a configuration that is there.")] = False,
-) -> None:
-    """Ask for what is needed, try it, and write a commented configuration that only its owner may read.
-
-    With all flags given nothing is asked, so that it works without a terminal too.
-    """
+def init(config: Path | None, answers: Answers, *, force: bool) -> None:
+    """Ask for what `answers` leaves open, try it, and write the file, and the key where it was typed in."""
     quiet_logs()
     file = config or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_PATH)
-    if file.exists() and not force:
+    if os.path.lexists(file) and not force:
         raise Fatal(f"{file} is there already", "Edit it, name another with --config, or write over it with --force")
+    _assert_place(file)
+    base_url = parsed("--base-url", partial(_valid, BaseUrl), answers.base_url)
     if is_plain_to_afar(base_url):
         raise typer.BadParameter("would send the key over plain http: use https", param_hint="--base-url")
-    answers = Answers(tenant, datatable, directory, name, api_key_file, base_url)
-    _write(file, sample(run_async(_interview(answers, file))))
+    found = run_async(_interview(answers, file))
+    if found.key_to_keep is not None:
+        _write(_beside(file), found.key_to_keep + "\n")
+        typer.echo(f"Wrote the key to {_beside(file)}.")
+    _write(file, sample(found.values))
     typer.echo(f"\nWrote {file}.")
     _tell_of_directories(file)
-    typer.echo(f"Try it with `tablefeed check --config {file}`, then start it with `tablefeed run --config {file}`.")
+    option = "" if file == DEFAULT_PATH else f" --config {shlex.quote(str(file))}"
+    typer.echo(f"Try it with `tablefeed check{option}`, then start it with `tablefeed run{option}`.")
+    if file == DEFAULT_PATH:
+        typer.echo("As a service it is started with `systemctl enable --now tablefeed`.")
 
 
-async def _interview(answers: Answers, file: Path) -> Mapping[tuple[str, str], object]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be written."""
+
+    values: Mapping[tuple[str, str], object]
     """What the file has to say, by section and key."""
+    key_to_keep: str | None
+    """A key that was typed in."""
+
+
+async def _interview(answers: Answers, file: Path) -> Found:
     key, key_file = _key(answers, file)
-    tenant = answers.tenant or _ask("Tenant id", "--tenant")
+    tenant = _got("Tenant id", "--tenant", Identifier, answers.tenant)
     async with ProcessMindClient(key, tenant, base_url=answers.base_url) as client:
         datatable, dataset = await _asked(_datatable(client, answers.datatable))
     directory = _directory(answers.directory)
-    name = answers.name or _ask("Name of the feed", "--name", default=_name_of(directory))
+    name = _got("Name of the feed", "--name", FeedName, answers.name, default=_name_of(directory))
     values: dict[tuple[str, str], object] = {
         ("api", "tenant_id"): tenant,
         ("feeds", "name"): name,
@@ -86,27 +93,27 @@ async def _interview(answers: Answers, file: Path) -> Mapping[tuple[str, str], o
     }
     # A key that the environment gave is not written anywhere.
     values["api", "api_key_file"] = str(key_file or "")
-    if answers.base_url != _PRODUCTION:
+    if answers.base_url != PRODUCTION:
         values["api", "base_url"] = answers.base_url
-    return values
+    typed = answers.key_file is None and key_file is not None
+    return Found(values, key if typed else None)
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name("api-key").absolute()
 
 
 def _key(answers: Answers, file: Path) -> tuple[str, Path | None]:
-    """The API key, and the file that holds it; one that is typed in is written beside the configuration."""
+    """The API key, and the file that holds it, or is to hold it: one that is typed in lies beside the configuration."""
     if answers.key_file is not None:
-        try:
-            return answers.key_file.read_text().strip(), answers.key_file.resolve()
-        except OSError as error:
-            raise Fatal(f"{answers.key_file} cannot be read: {error.strerror}", "Name the file of the key") from None
+        source = KeyFile(answers.key_file.expanduser().absolute())
+        return source.read(), source.path
     if key := os.environ.get(KEY_VARIABLE):
-        return key, None
-    key = _ask("API key (it is not shown)", f"--api-key-file, or set ${KEY_VARIABLE}", hidden=True).strip()
-    beside = file.with_name("api-key").absolute()
-    if beside.exists():
-        raise Fatal(f"{beside} is there already", "Use it with --api-key-file, or move it away")
-    _write(beside, key + "\n")
-    typer.echo(f"Wrote the key to {beside}.")
-    return key, beside
+        return KeyVariable(KEY_VARIABLE, key).read(), None
+    beside = _beside(file)
+    if os.path.lexists(beside):
+        raise Fatal(f"{beside} is there already", f"Use it with --api-key-file {beside}, or move it away")
+    return _ask("API key (it is not shown)", f"--api-key-file (or ${KEY_VARIABLE})", hidden=True), beside
 
 
 async def _datatable(client: ProcessMindClient, wanted: str | None) -> tuple[str, str]:
@@ -122,7 +129,7 @@ async def _datatable(client: ProcessMindClient, wanted: str | None) -> tuple[str
         raise Fatal("the tenant has no datatable", "Make one in ProcessMind first")
     typer.echo("")
     for number, (dataset, table) in enumerate(tables, 1):
-        typer.echo(f"{number:3}  {dataset.display_name} / {table.display_name}  ({table.id})")
+        typer.echo(f"{number:3}  {shown(dataset.display_name)} / {shown(table.display_name)}  ({shown(table.id)})")
     while True:
         answer = _ask("Number of the datatable", "--datatable")
         if answer.isdecimal() and 1 <= int(answer) <= len(tables):
@@ -144,13 +151,38 @@ def _name_of(directory: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", directory.name).strip("-._") or "exports"
 
 
+def _got(question: str, flag: str, kind: Any, given: str | None, *, default: str | None = None) -> str:
+    """What a flag gives, or an answer that is right. Raises the usage error that names the flag."""
+    if given is not None:
+        return parsed(flag, partial(_valid, kind), given)
+    while True:
+        answer = _ask(question, flag, default=default)
+        try:
+            return _valid(kind, answer)
+        except ValueError as error:
+            typer.echo(f"That does not do: it {error}.")
+
+
+def _valid(kind: Any, text: str) -> str:
+    """The text, if the settings would take it. Raises ValueError with what would be right."""
+    try:
+        value: str = TypeAdapter(kind).validate_python(text)
+    except ValidationError as error:
+        raise ValueError(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
+    return value
+
+
 def _ask(question: str, flag: str, *, default: str | None = None, hidden: bool = False) -> str:
     """An answer from the terminal. Raises the usage error that names the flag where there is none."""
     if not sys.stdin.isatty():
         if default is not None:
             return default
-        raise typer.BadParameter("is needed where nobody can be asked", param_hint=flag)
-    answer: str = typer.prompt(question, default=default, hide_input=hidden)
+        raise typer.BadParameter(f"{flag} is needed where there is no terminal to ask on")
+    try:
+        answer: str = typer.prompt(question, default=default, hide_input=hidden)
+    except typer.Abort:
+        typer.echo("\nNothing was written.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     return answer.strip()
 
 
@@ -161,6 +193,18 @@ async def _asked(answer: Awaitable[T]) -> T:
     except DeliveryError as error:
         code = Exit.UNAVAILABLE if isinstance(error, Transient) else Exit.CONFIG
         raise Fatal(str(error), "Nothing was written", code) from None
+
+
+def _assert_place(file: Path) -> None:
+    """Find out before anything is asked that the file could not be written. Raises Fatal."""
+    there = next(place for place in file.absolute().parents if os.path.lexists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no directory" if not there.is_dir() else "is not writable for this user"
+        raise Fatal(
+            f"{file} cannot be written: {there} {what}",
+            "Run this as root, or name another place with --config",
+            Exit.CANNOT_CREATE,
+        )
 
 
 def _write(file: Path, text: str) -> None:

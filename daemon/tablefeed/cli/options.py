@@ -5,12 +5,15 @@ shells call commands often.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from tablefeed.cli.whereabouts import feed_names
 
 if TYPE_CHECKING:
     from tablefeed.assembly import FileKey
@@ -28,6 +31,20 @@ Config = Annotated[
         readable=False,  # we say ourselves why a file cannot be read
     ),
 ]
+
+
+def complete_feed(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of feeds that begin so, for completion in shells; no API key is read.
+
+    A shell takes what is printed for code, so only what can be the name of a feed gets there. A configuration that
+    cannot be read has none: this is not the moment to say so.
+    """
+    config = ctx.params.get("config")
+    try:
+        names = feed_names(Path(config) if config else None, os.environ)
+    except (OSError, ValueError):
+        return []
+    return [name for name in names if name.startswith(incomplete) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name)]
 
 
 def start(config: Path | None) -> "tuple[Settings, dict[str, FileKey]]":

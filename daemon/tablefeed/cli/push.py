@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from tablefeed.cli.check import plural
 from tablefeed.cli.history import shown
-from tablefeed.cli.options import Config, run_async, set_up_logs
+from tablefeed.cli.options import run_async, set_up_logs
 from tablefeed.client import Prepared, ProcessMindClient
 from tablefeed.config import Settings, key_source, load
 from tablefeed.config.model import FeedSettings
@@ -32,15 +31,8 @@ TRIES = 4
 _REFRESH = 0.1
 
 
-def push(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to deliver. They are only read.")],
-    feed: Annotated[str, typer.Option(help="The feed whose datatable gets them.")],
-    config: Config = None,
-) -> None:
-    """Deliver files now, without the daemon, its queue and its archive.
-
-    What may pass is tried a few times. Ends with 1 when a file was not delivered.
-    """
+def push(files: Sequence[Path], feed: str, config: Path | None) -> None:
+    """Deliver the files, and end with 1 when one was not."""
     settings = load(config, os.environ)
     feeds = {it.name: it for it in settings.feeds}
     if feed not in feeds:

@@ -1,7 +1,6 @@
 """`tablefeed sandbox`: the stand-in for ProcessMind and its object store."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -13,26 +12,8 @@ from tablefeed.signals import Signals
 from tablefeed.units import format_size, parse_duration
 
 
-def sandbox(
-    listen: Annotated[str, typer.Option(help="Address and port to serve on.")] = "127.0.0.1:8800",
-    data: Annotated[Path, typer.Option(help="Where objects are kept, as plain files.")] = Path("sandbox-data"),
-    api_key: Annotated[
-        str,
-        typer.Option(
-            envvar="TABLEFEED_SANDBOX_API_KEY",
-            help="The key that callers must send. Given as an option it shows in the list of processes.",
-        ),
-    ] = "sandbox-key",
-    tenant: Annotated[str, typer.Option(help="The id of the one tenant.")] = "tenant-123",
-    url_lifetime: Annotated[str, typer.Option(help="How long presigned URLs are valid at most, like 30s.")] = "1h",
-    strict: Annotated[bool, typer.Option("--strict", help="Demand all query parameters of the presign call.")] = False,
-) -> None:
-    """Serve a stand-in for ProcessMind and its object store.
-
-    It runs until SIGTERM or SIGINT.
-
-    Signatures and expiry are real. Objects appear as files in DATA/objects, each complete or not at all.
-    """
+def sandbox(listen: str, data: Path, api_key: str, tenant: str, url_lifetime: str, *, strict: bool) -> None:
+    """Serve until a signal."""
     host, port = parsed("--listen", _address, listen)
     settings = SandboxSettings(
         data=data,
