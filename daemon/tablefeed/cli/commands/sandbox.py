@@ -29,7 +29,7 @@ def sandbox(
 
     \b
       tablefeed sandbox
-      tablefeed sandbox --listen 127.0.0.1:8800 --data ./sandbox-data --url-lifetime 30s
+      tablefeed sandbox --listen 127.0.0.1:8800 --url-lifetime 30s
 
     Exit codes: 0 it was ended, 73 the port or the directory cannot be used.
     """
