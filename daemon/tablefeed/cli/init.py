@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ def init(config: Path | None, answers: Answers, *, force: bool) -> None:
     base_url = parsed("--base-url", partial(_valid, BaseUrl), answers.base_url)
     if is_plain_to_afar(base_url):
         raise typer.BadParameter("would send the key over plain http: use https", param_hint="--base-url")
-    found = run_async(_interview(answers, file))
+    found = _interview(answers, file)
     if found.key_to_keep is not None:
         _write(_beside(file), found.key_to_keep + "\n")
         typer.echo(f"Wrote the key to {_beside(file)}.")
@@ -77,11 +77,11 @@ class Found:
     """A key that was typed in."""
 
 
-async def _interview(answers: Answers, file: Path) -> Found:
+def _interview(answers: Answers, file: Path) -> Found:
+    # Nothing is asked while the event loop runs, which would hold Ctrl-C back until the answer.
     key, key_file = _key(answers, file)
     tenant = _got("Tenant id", "--tenant", Identifier, answers.tenant)
-    async with ProcessMindClient(key, tenant, base_url=answers.base_url) as client:
-        datatable, dataset = await _asked(_datatable(client, answers.datatable))
+    datatable, dataset = _datatable(run_async(_asked(_datasets(key, tenant, answers.base_url))), answers.datatable)
     directory = _directory(answers.directory)
     name = _got("Name of the feed", "--name", FeedName, answers.name, default=_name_of(directory))
     values: dict[tuple[str, str], object] = {
@@ -116,9 +116,13 @@ def _key(answers: Answers, file: Path) -> tuple[str, Path | None]:
     return _ask("API key (it is not shown)", f"--api-key-file (or ${KEY_VARIABLE})", hidden=True), beside
 
 
-async def _datatable(client: ProcessMindClient, wanted: str | None) -> tuple[str, str]:
+async def _datasets(key: str, tenant: str, base_url: str) -> list[Dataset]:
+    async with ProcessMindClient(key, tenant, base_url=base_url) as client:
+        return [await client.get_dataset(it.id) for it in await client.get_datasets()]
+
+
+def _datatable(datasets: Sequence[Dataset], wanted: str | None) -> tuple[str, str]:
     """(datatable, dataset) by their ids: the one that is wanted, or the one that is chosen from all."""
-    datasets = [await client.get_dataset(it.id) for it in await client.get_datasets()]
     tables = [(dataset, table) for dataset in datasets for table in dataset.datatables]
     if wanted is not None:
         found = [(table.id, dataset.id) for dataset, table in tables if table.id == wanted]
@@ -138,7 +142,7 @@ async def _datatable(client: ProcessMindClient, wanted: str | None) -> tuple[str
         typer.echo(f"Choose a number from 1 to {len(tables)}.")
 
 
-def _names(datasets: list[Dataset]) -> str:
+def _names(datasets: Sequence[Dataset]) -> str:
     return ", ".join(table.id for dataset in datasets for table in dataset.datatables) or "none"
 
 
