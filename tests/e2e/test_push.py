@@ -1,5 +1,6 @@
 """`tablefeed push`: files are delivered now, and only read."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from aiohttp import web
 
 from support.daemon import Site, command, contents
 from support.stores import Server, serving
+from support.terminal import on_terminal
 from tablefeed.sandbox.server import RunningSandbox
 
 
@@ -68,3 +70,26 @@ async def test_a_lost_reply_is_followed_by_the_same_object(tmp_path: Path) -> No
         code, *_ = await command("push", str(tmp_path / "a.csv"), "--feed", "orders", "--config", str(site.config))
     assert code == 0
     assert server.puts == ["/object/1", "/object/1"]
+
+
+async def test_bars_are_for_the_terminal_and_the_output_for_the_file(tmp_path: Path) -> None:
+    """Whatever a name holds: brackets are no markup, and nothing in it is a command to the terminal."""
+    seen = asyncio.Event()
+
+    async def wait_for_the_bar(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        await seen.wait()
+        return server.take(request, body)
+
+    file = tmp_path / "odd [" / "red] \x1b[2Jname.csv"
+    file.parent.mkdir()
+    file.write_text("content")
+    async with serving(Server(wait_for_the_bar)) as origin:
+        site = Site(tmp_path, origin)
+        site.feed("orders", dataset_id="d")
+        arguments = ["push", str(file), "--feed", "orders", "--config", str(site.config)]
+        with (tmp_path / "out").open("wb") as out:
+            async with on_terminal(*arguments, columns=300, stdout=out) as terminal:
+                await terminal.until(r"odd [/red] \x1b[2Jname.csv")
+                seen.set()
+                assert await terminal.ended() == 0
+    assert (tmp_path / "out").read_text().endswith("1 file delivered.\n")

@@ -30,6 +30,8 @@ HOOK, HOOK_SECRET = "h00k-p4th-that-nobody-may-see", "h00k-s3cret-that-nobody-ma
 COMMANDS = (
     "check",
     "config show",
+    "status",
+    "status --json",
     "history",
     "history --json",
     "history --state rejected",

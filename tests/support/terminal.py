@@ -11,6 +11,7 @@ import termios
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import IO
 
 from support.daemon import clean_environ
 
@@ -56,15 +57,22 @@ class Terminal:
 
 @asynccontextmanager
 async def on_terminal(
-    *arguments: str, columns: int = 100, rows: int = 40, environ: Mapping[str, str] | None = None
+    *arguments: str,
+    columns: int = 100,
+    rows: int = 40,
+    environ: Mapping[str, str] | None = None,
+    stdout: IO[bytes] | None = None,
 ) -> AsyncIterator[Terminal]:
-    """Run a tablefeed command on a terminal of this size; it is killed at the end, should it still run."""
+    """Run a tablefeed command on a terminal of this size; it is killed at the end, should it still run.
+
+    `stdout`: where its output goes instead.
+    """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tablefeed", *arguments),
         stdin=slave,
-        stdout=slave,
+        stdout=stdout or slave,
         stderr=slave,
         env=clean_environ(TERM="xterm-256color", **(environ or {})),
         start_new_session=True,

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column
 
 from tablefeed.cli.check import plural
 from tablefeed.cli.history import shown
@@ -68,8 +77,16 @@ async def _push_all(settings: Settings, feed: FeedSettings, key: str, files: Seq
 def _bars() -> Iterator[Progress]:
     """Progress bars on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (name, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns,
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        # What is told of files that are done goes where the output goes, which may be a file.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as bars:
         yield bars
 
 
