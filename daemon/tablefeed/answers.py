@@ -16,6 +16,7 @@ from tablefeed.errors import (
     FeedBlocked,
     FileRefused,
     GrantExpired,
+    KeyRefused,
     SignatureRefused,
     Unreachable,
 )
@@ -103,7 +104,7 @@ def api_error(answer: Answer, *, asked_for: str, key_name: str, settings: str) -
     if (passing := _passes(answer)) is not None:
         return passing
     if status in (401, 403):
-        return FeedBlocked(
+        return KeyRefused(
             f"{origin} refused the API key for {asked_for} ({answer.summary})",
             f"Check the key in {key_name}, and that it belongs to this tenant",
         )

@@ -14,6 +14,7 @@
     │   ├── SourceChanged      the file is no longer the version that was queued
     │   ├── FileRefused        this file can never be delivered: set aside
     │   └── FeedBlocked        the feed cannot deliver at all: paused and probed
+    │       └── KeyRefused         the API refused the key
     ├── NotRestored            a refused file cannot be put back where it was dropped
     ├── EventRefused           the receiver of a webhook does not want an event
     └── Fatal                  the daemon cannot run; carries the exit code
@@ -158,6 +159,10 @@ class FeedBlocked(DeliveryError):
         self.remedy = remedy
         self.maybe_file = maybe_file
         super().__init__(f"{reason}. {remedy}")
+
+
+class KeyRefused(FeedBlocked):
+    """The API does not accept the key, or not for what was asked."""
 
 
 class NotRestored(TablefeedError):

@@ -13,6 +13,7 @@ from tablefeed.errors import (
     FeedBlocked,
     FileRefused,
     GrantExpired,
+    KeyRefused,
     SignatureRefused,
 )
 
@@ -74,8 +75,8 @@ def test_a_refusal_without_words_is_an_expiry_when_the_grant_was_overdue() -> No
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, FeedBlocked),
-        (403, FeedBlocked),
+        (401, KeyRefused),
+        (403, KeyRefused),
         (404, FeedBlocked),
         (400, FeedBlocked),
         (409, FeedBlocked),

@@ -14,6 +14,7 @@ from tablefeed.errors import (
     FeedBlocked,
     FileRefused,
     GrantExpired,
+    KeyRefused,
     SignatureRefused,
     SourceChanged,
     Stalled,
@@ -44,7 +45,8 @@ SAMPLES: dict[type[DeliveryError], DeliveryError] = {
     SignatureRefused: SignatureRefused(O, "SignatureDoesNotMatch", ("host",)),
     SourceChanged: SourceChanged("/d/a.csv", "changed"),
     FileRefused: FileRefused("/d/a.csv", "too large", "Split it"),
-    FeedBlocked: FeedBlocked("no key", "Set it"),
+    FeedBlocked: FeedBlocked("no table", "Set it"),
+    KeyRefused: KeyRefused("no key", "Set it"),
 }
 
 
@@ -86,6 +88,7 @@ def test_every_error_has_a_policy() -> None:
         (SourceChanged, LookAgain()),
         (FileRefused, SetAside(SAMPLES[FileRefused])),  # type: ignore[arg-type]
         (FeedBlocked, Pause(SAMPLES[FeedBlocked], 0.5)),  # type: ignore[arg-type]
+        (KeyRefused, Pause(SAMPLES[KeyRefused], 0.5)),  # type: ignore[arg-type]
     ],
 )
 def test_the_policy_for_a_first_failure(kind: type[DeliveryError], expected: Decision) -> None:
