@@ -17,8 +17,10 @@ import structlog
 
 from tablefeed.alerts import Alerts
 from tablefeed.announce import Pausing
+from tablefeed.archive.directories import certain
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import KeySource, Settings
+from tablefeed.disks import Disks, Place
 from tablefeed.dispatch import Dispatcher
 from tablefeed.duplicates import Contents
 from tablefeed.errors import Fatal
@@ -29,9 +31,11 @@ from tablefeed.http import make_session, tls_context
 from tablefeed.intake import Intake
 from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
+from tablefeed.ledger.engine import sqlite_path
 from tablefeed.ledger.reader import Reader
 from tablefeed.links import Archivers, Inbox, Links, Unusable, still_there
-from tablefeed.model import ApiAccess, Feed, FileVersion
+from tablefeed.metrics import Metrics
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, ApiAccess, Feed, FileVersion
 from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.notify import Sender
@@ -40,6 +44,7 @@ from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.presign import Presigner
 from tablefeed.processmind import ProcessMindApi
+from tablefeed.pulse import Pulse
 from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
 from tablefeed.tally import Tally
@@ -97,6 +102,9 @@ class Parts:
     news: News
     tally: Tally
     reader: Reader
+    metrics: Metrics
+    pulse: Pulse
+    disks: Disks
     changed: asyncio.Event
     """Set after each file that ended, and when a directory cannot be used."""
 
@@ -117,6 +125,7 @@ class _Means:
     reader: Reader
     throttle: Throttle
     clocks: ServerClocks
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -127,7 +136,8 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     """
     context = await asyncio.to_thread(tls_context, settings.upload.ca_file)
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    ledger = Ledger(settings.ledger.url, owner=owner, clock=time.time, sleep=asyncio.sleep)
+    metrics = Metrics()
+    ledger = Ledger(settings.ledger.url, owner=owner, clock=time.time, sleep=asyncio.sleep, committed=metrics.committed)
     held = await ledger.open()
     if held:
         log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
@@ -143,7 +153,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
             make_session(_WEBHOOKS, context) as webhooks,
         ):
             means = _Means(
-                settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks
+                settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks, metrics
             )
             parts = _connected(means, feeds)
             await ledger.know([feed.name for feed in feeds])
@@ -153,6 +163,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
             yield parts
     finally:
         await reader.close()
+        metrics.close()
         readers.shutdown(wait=False)
         chores.shutdown(wait=False, cancel_futures=True)
         with suppress(TimeoutError):  # a share that hangs must not keep the daemon from ending
@@ -167,6 +178,7 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
     news = News()
     tally = Tally(time.time)
     news.listen(tally.note)
+    news.listen(means.metrics.note)
     presigner = _presigner(means)
     notices = Notices(socket.gethostname(), presigner.known_dataset, clock=time.time)
     pauses = Pauses(Pausing(by_name, means.ledger, notices, links.told), links.queued, clock=time.time)
@@ -212,6 +224,9 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
         news=news,
         tally=tally,
         reader=means.reader,
+        metrics=means.metrics,
+        pulse=Pulse(time.monotonic, asyncio.sleep, means.metrics.lagged),
+        disks=Disks(partial(_places, means.settings.ledger.url, by_name), asyncio.sleep),
         changed=links.changed,
     )
 
@@ -258,6 +273,15 @@ def _dispatcher(
         held=links.held,
         paused=pauses,
     )
+
+
+def _places(ledger_url: str, feeds: Mapping[str, Feed]) -> dict[Place, Path]:
+    """Where files are put: the ledger, and what each feed keeps."""
+    places: dict[Place, Path] = {("ledger", ""): sqlite_path(ledger_url).absolute().parent}
+    for feed in feeds.values():
+        stays = feed.archive in (ARCHIVE_DELETE, ARCHIVE_LEAVE)
+        places["archive", feed.name] = feed.directory if stays else certain(feed.directory, feed.archive)
+    return places
 
 
 def _share(feeds: Mapping[str, Feed], name: str) -> Share:

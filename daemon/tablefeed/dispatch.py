@@ -140,6 +140,8 @@ class Dispatcher:
         self._lead = wall() - steady()
         self._wake = asyncio.Event()
         self._stopping = False
+        self.ended = False
+        """`run` claims nothing any more."""
 
     def wake(self, feed: str) -> None:
         """Tell that a feed has new due files."""
@@ -172,17 +174,20 @@ class Dispatcher:
     async def run(self) -> None:
         """Dispatch until `stop`, then wait for the files in flight."""
         ready: deque[Entry] = deque()
-        async with asyncio.TaskGroup() as workers:
-            while not self._stopping:
-                self._wake.clear()
-                await self._follow_clock()
-                await self._note_due()
-                entries = await self._claim()
-                ready.extend(entries)
-                for _ in entries:
-                    workers.create_task(self._worker(ready))
-                if not entries:
-                    await self._sleep()
+        try:
+            async with asyncio.TaskGroup() as workers:
+                while not self._stopping:
+                    self._wake.clear()
+                    await self._follow_clock()
+                    await self._note_due()
+                    entries = await self._claim()
+                    ready.extend(entries)
+                    for _ in entries:
+                        workers.create_task(self._worker(ready))
+                    if not entries:
+                        await self._sleep()
+        finally:
+            self.ended = True
 
     async def _worker(self, ready: deque[Entry]) -> None:
         while ready:

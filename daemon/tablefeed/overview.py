@@ -175,6 +175,7 @@ class Overview:
             delivered_today=files,
             bytes_today=size,
             oldest_queued_at=queued.oldest_at,
+            oldest_undelivered_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
             next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
             last_arrival_at=record.arrived_at if record else None,
             last_delivery_at=record.delivered_at if record else None,

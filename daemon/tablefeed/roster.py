@@ -78,6 +78,10 @@ class Roster(Generic[R]):
         for task in self._tasks.values():
             task.cancel()
 
+    def ended(self) -> list[str]:
+        """Feeds whose runner has ended without having been told to."""
+        return [name for name, task in self._tasks.items() if task.done()]
+
     async def change(self, feeds: Sequence[Feed]) -> Changes:
         """Serve these feeds from now on. What is being sent is finished as it was begun.
 

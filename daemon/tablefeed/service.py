@@ -80,6 +80,8 @@ class Service:
                 parts.housekeeper.run(),
                 parts.freshness.run(),
                 self._feed_watchdog(),
+                parts.pulse.run(),
+                parts.disks.run(),
                 self._reload_when_asked(parts),
                 overview.recall(),
             ]

@@ -85,6 +85,8 @@ class FeedStatus:
     delivered_today: int = 0
     bytes_today: int = 0
     oldest_queued_at: int | None = None
+    oldest_undelivered_at: int | None = None
+    """When the first of those queued and uploading was queued: unlike the former, it holds while that file is tried."""
     next_try_at: int | None = None
     last_arrival_at: int | None = None
     last_delivery_at: int | None = None

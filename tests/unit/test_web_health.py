@@ -17,6 +17,13 @@ class Health:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.ailing: list[str] = []
+
+    async def ailments(self) -> list[str]:
+        return self.ailing
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        return accept.encode(), "text/plain; version=0.0.4; charset=utf-8"
 
     async def problems(self) -> list[str]:
         return self.said
@@ -53,10 +60,19 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 async def test_healthz_is_ok_whatever_the_problems_are(
     address: str, client: aiohttp.ClientSession, health: Health
 ) -> None:
-    """Liveness asks the loop only: an outage must not get the daemon restarted."""
+    """An outage must not get the daemon restarted."""
     health.said = ["the ledger is closed"]
     async with client.get(f"http://{address}/healthz") as answer:
         assert (answer.status, (await answer.text()).strip()) == (200, "ok")
+
+
+async def test_healthz_fails_where_only_a_restart_helps(
+    address: str, client: aiohttp.ClientSession, health: Health
+) -> None:
+    """And says why."""
+    health.ailing = ["the dispatcher has ended"]
+    async with client.get(f"http://{address}/healthz") as answer:
+        assert (answer.status, await answer.json()) == (503, {"alive": False, "problems": health.ailing})
 
 
 async def test_readyz_tells_the_problems(address: str, client: aiohttp.ClientSession, health: Health) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import structlog
 
 from tablefeed.batch import Batcher
+from tablefeed.clock import steady
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, feeds, queries, transitions, upkeep
 from tablefeed.ledger.claim import Want, claim
@@ -46,9 +47,19 @@ class Ledger:
     """
 
     def __init__(
-        self, url: str, *, owner: str, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+        self,
+        url: str,
+        *,
+        owner: str,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        committed: Callable[[float, int], None] = lambda _seconds, _transitions: None,
     ) -> None:
-        """`owner` marks this daemon's claims; `clock` gives Unix seconds."""
+        """`owner` marks this daemon's claims; `clock` gives Unix seconds.
+
+        `committed` is called on the ledger's thread with what each commit took and how many transitions it made.
+        """
+        self._committed = committed
         self._url = url
         self._owner = owner
         self._clock = clock
@@ -58,7 +69,13 @@ class Ledger:
         self._lock: engine.Lock | None = None
         self._conn: sa.Connection
         self._in_trouble = False
+        self._held_up: dict[object, str] = {}
         self.outbox = Outbox(self._do, self._ask)
+
+    @property
+    def trouble(self) -> str:
+        """Why what is to be written waits for the disk; empty while nothing does."""
+        return next(iter(self._held_up.values()), "")
 
     async def open(self) -> int:
         """Lock, open, migrate, and put back what a daemon that died held; returns how many rows that were.
@@ -114,21 +131,25 @@ class Ledger:
     async def _outlast(self, attempt: Callable[[], Awaitable[R]]) -> R:
         """Try until the disk lets it be done."""
         wait = _FIRST_WAIT
-        while True:
-            try:
-                result = await attempt()
-            except DiskTrouble as error:
-                if not self._in_trouble:
-                    log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
-                self._in_trouble = True
-                await self._sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
-            else:
-                # Only what had failed proves it: what reads, or changes nothing, succeeds on a full disk too.
-                if self._in_trouble and wait > _FIRST_WAIT:
-                    self._in_trouble = False
-                    log.info("ledger_writable_again")
-                return result
+        try:
+            while True:
+                try:
+                    result = await attempt()
+                except DiskTrouble as error:
+                    self._held_up[attempt] = str(error)
+                    if not self._in_trouble:
+                        log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
+                    self._in_trouble = True
+                    await self._sleep(wait)
+                    wait = min(wait * 2, _LONGEST_WAIT)
+                else:
+                    # Only what had failed proves it: what reads, or changes nothing, succeeds on a full disk too.
+                    if self._in_trouble and wait > _FIRST_WAIT:
+                        self._in_trouble = False
+                        log.info("ledger_writable_again")
+                    return result
+        finally:
+            self._held_up.pop(attempt, None)
 
     def _commit(self, ops: list[_Op]) -> list[Any]:
         kinds: dict[Transition, list[int]] = {}
@@ -136,11 +157,13 @@ class Ledger:
             kinds.setdefault(op.transition, []).append(index)
         results: list[Any] = [None] * len(ops)
         now = self._now()
+        began = steady()
         with engine.translated(self._url), self._conn.begin():
             for transition, indexes in kinds.items():
                 outcome = transition(self._conn, now, [ops[index].item for index in indexes])
                 for index, result in zip(indexes, outcome, strict=True):
                     results[index] = result
+        self._committed(steady() - began, len(ops))
         return results
 
     def _now(self) -> int:

@@ -1,4 +1,10 @@
-"""`/healthz` and `/readyz`: whether the loop turns, and whether the daemon can do its work."""
+"""`/healthz` and `/readyz`: whether a restart is needed, and whether the daemon can do its work.
+
+`/healthz` is for what restarts the daemon, so it fails only where a restart helps: a loop that hangs gives no answer at
+all, one that was blocked for most of the last minute says so, and so does a daemon whose dispatcher or one of whose
+intakes has ended. What a restart does not help is told by `/readyz`: a ledger or a directory that cannot be used, a
+start or an end that is under way.
+"""
 
 import asyncio
 from typing import Protocol
@@ -12,6 +18,10 @@ READY_TIMEOUT = 5.0
 class HealthPort(Protocol):
     """What the service tells about itself."""
 
+    async def ailments(self) -> list[str]:
+        """Return what only a restart can help, one sentence each; empty when nothing is. Raises nothing."""
+        ...
+
     async def problems(self) -> list[str]:
         """Return what keeps the daemon from delivering, one sentence each; empty when it can. Raises nothing."""
         ...
@@ -21,6 +31,8 @@ def health_routes(health: HealthPort, ready_timeout: float) -> list[web.RouteDef
     """The routes of both probes."""
 
     async def healthz(_request: web.Request) -> web.Response:
+        if ailments := await health.ailments():
+            return web.json_response({"alive": False, "problems": ailments}, status=503)
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:

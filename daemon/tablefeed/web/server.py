@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tablefeed.errors import CannotListen, Exit
 from tablefeed.web.health import READY_TIMEOUT, HealthPort, health_routes
+from tablefeed.web.metrics import MetricsPort, metrics_routes
 from tablefeed.web.status import StatusPort, status_routes
 
 _SETTING = "[http] listen"
@@ -29,7 +30,7 @@ _HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class PanelPort(HealthPort, StatusPort, Protocol):
+class PanelPort(HealthPort, MetricsPort, StatusPort, Protocol):
     """All that is offered over HTTP."""
 
 
@@ -38,6 +39,7 @@ def make_app(panel: PanelPort, ready_timeout: float = READY_TIMEOUT) -> web.Appl
     app = web.Application(middlewares=[_tell_refusals, _refuse_foreign_hosts], client_max_size=_LARGEST_BODY)
     app.add_routes(health_routes(panel, ready_timeout))
     app.add_routes(status_routes(panel))
+    app.add_routes(metrics_routes(panel))
     app.on_response_prepare.append(_add_headers)
     return app
 
