@@ -3,7 +3,7 @@
 import asyncio
 
 from tablefeed.assembly import Parts
-from tablefeed.metrics import Scene
+from tablefeed.metrics import Page, Scene
 from tablefeed.overview import Overview
 from tablefeed.status import Snapshot
 
@@ -63,8 +63,8 @@ class Panel:
         slow = await parts.pulse.problem()
         return [*ended, slow] if slow else ended
 
-    async def metrics(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, and the type of that content; `accept` is what the scraper reads."""
+    async def metrics(self, accept: str, accept_encoding: str) -> Page:
+        """All metrics, in the format and the coding that the scraper's headers ask for."""
         parts = self._parts
         scene = Scene(
             await self.snapshot(),
@@ -72,8 +72,7 @@ class Panel:
             ledger_writable=not parts.ledger.trouble,
             spaces=parts.disks.spaces,
         )
-        page = await parts.metrics.page(scene, accept)
-        return page.body, page.content_type
+        return await parts.metrics.page(scene, accept, accept_encoding)
 
     async def snapshot(self) -> Snapshot:
         """What it is doing now."""

@@ -160,7 +160,7 @@ GAUGES = (
     Declared(
         "tablefeed_retrying_files",
         Kind.GAUGE,
-        "Files in the queue whose last try failed.",
+        "Files in the queue that have failed before and are tried again.",
         _labels(feed=FEEDS),
     ),
     Declared(

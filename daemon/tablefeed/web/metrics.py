@@ -4,12 +4,14 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 
+from tablefeed.metrics import Page
+
 
 class MetricsPort(Protocol):
     """What the service counts."""
 
-    async def metrics(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, and the type of that content; `accept` is what the scraper reads. Raises nothing."""
+    async def metrics(self, accept: str, accept_encoding: str) -> Page:
+        """All metrics, in the format and the coding that the scraper's headers ask for. Raises nothing."""
         ...
 
 
@@ -17,9 +19,8 @@ def metrics_routes(port: MetricsPort) -> list[web.RouteDef]:
     """The route of the metrics."""
 
     async def metrics(request: web.Request) -> web.Response:
-        body, content_type = await port.metrics(",".join(request.headers.getall(hdrs.ACCEPT, [])))
-        response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-        response.enable_compression()
-        return response
+        accept, coding = (",".join(request.headers.getall(name, [])) for name in (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING))
+        page = await port.metrics(accept, coding)
+        return web.Response(body=page.body, headers=page.headers)
 
     return [web.get("/metrics", metrics)]
