@@ -47,8 +47,10 @@ class Disks:
         places: Callable[[], Mapping[Place, Path]],
         sleep: Callable[[float], Awaitable[None]],
         look: Callable[[Path], Space] = space_at,
+        patience: float = PATIENCE,
     ) -> None:
-        """`places` is asked before each round. `look` may block for ever."""
+        """`places` is asked before each round. `look` may block for ever; after `patience` seconds others go on."""
+        self._patience = patience
         self._places = places
         self._sleep = sleep
         self._look = look
@@ -75,7 +77,7 @@ class Disks:
         # A thread that nobody waits for at the end: those of a pool would keep a hung daemon from ending.
         threading.Thread(target=self._ask, args=(path, answer), name="disk", daemon=True).start()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 space = await asyncio.shield(answer)
         except TimeoutError:
             space = None

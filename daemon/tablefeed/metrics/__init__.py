@@ -55,7 +55,7 @@ class Metrics(Counted):
     def _write(self, scene: Scene, accept: str, accept_encoding: str) -> Page:
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # it names a version that is none
+        except (TypeError, ValueError):  # it names a version that is none
             encode, content_type = choose_encoder("")
         body = encode(_Collected(self.registry, gauges(scene)))
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
