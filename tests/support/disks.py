@@ -36,6 +36,7 @@ class Broken:
         if built.returncode:
             pytest.skip(f"cc cannot build a library: {built.stderr.strip()}")
         self._switch = work / "fsync-fails"
+        self._hangs = work / "fsync-fails.hangs"
         self.environ = {
             "LD_PRELOAD": str(library),
             "FAULTY_DISK": str(directory),
@@ -47,9 +48,14 @@ class Broken:
         """From now on fsync says EIO."""
         self._switch.touch()
 
+    def hang(self) -> None:
+        """From now on fsync does not return."""
+        self._hangs.touch()
+
     def mend(self) -> None:
         """From now on it works."""
         self._switch.unlink(missing_ok=True)
+        self._hangs.unlink(missing_ok=True)
 
 
 class Small:

@@ -1,4 +1,5 @@
-/* Preloaded into a daemon: while the file $FAULTY_DISK_SWITCH exists, nothing below $FAULTY_DISK becomes durable. */
+/* Preloaded into a daemon: while the file $FAULTY_DISK_SWITCH exists, nothing below $FAULTY_DISK becomes durable; while
+   $FAULTY_DISK_SWITCH.hangs does, whoever wants that waits. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,11 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static int fails(int fd)
+static int is_on(int fd, const char *suffix)
 {
     const char *below = getenv("FAULTY_DISK"), *on = getenv("FAULTY_DISK_SWITCH");
     char link[64], path[PATH_MAX];
-    if (below == NULL || on == NULL || access(on, F_OK) != 0)
+    if (below == NULL || on == NULL)
+        return 0;
+    snprintf(path, sizeof path, "%s%s", on, suffix);
+    if (access(path, F_OK) != 0)
         return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
@@ -25,7 +29,9 @@ static int fails(int fd)
 static int synced(const char *name, int fd)
 {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
-    if (!fails(fd))
+    while (is_on(fd, ".hangs"))
+        usleep(10000);
+    if (!is_on(fd, ""))
         return real(fd);
     errno = EIO;
     return -1;
