@@ -7,7 +7,6 @@ block, and for how long, is short, so that a test sees an illness come and go. N
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -57,4 +56,4 @@ class EndUnnoticedError(Exception):
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    _main()
