@@ -17,10 +17,9 @@ import structlog
 
 from tablefeed.alerts import Alerts
 from tablefeed.announce import Pausing
-from tablefeed.archive.directories import certain
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import KeySource, Settings
-from tablefeed.disks import Disks, Place
+from tablefeed.disks import Disks
 from tablefeed.dispatch import Dispatcher
 from tablefeed.duplicates import Contents
 from tablefeed.errors import Fatal
@@ -33,9 +32,9 @@ from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_path
 from tablefeed.ledger.reader import Reader
-from tablefeed.links import Archivers, Inbox, Links, Unusable, still_there
+from tablefeed.links import Archivers, Inbox, Links, Unusable, places, still_there
 from tablefeed.metrics import Metrics
-from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, ApiAccess, Feed, FileVersion
+from tablefeed.model import ApiAccess, Feed, FileVersion
 from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.notify import Sender
@@ -226,7 +225,7 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
         reader=means.reader,
         metrics=means.metrics,
         pulse=Pulse(time.monotonic, asyncio.sleep, means.metrics.lagged),
-        disks=Disks(partial(_places, means.settings.ledger.url, by_name), asyncio.sleep),
+        disks=Disks(partial(places, sqlite_path(means.settings.ledger.url).absolute(), by_name), asyncio.sleep),
         changed=links.changed,
     )
 
@@ -273,15 +272,6 @@ def _dispatcher(
         held=links.held,
         paused=pauses,
     )
-
-
-def _places(ledger_url: str, feeds: Mapping[str, Feed]) -> dict[Place, Path]:
-    """Where files are put: the ledger, and what each feed keeps."""
-    places: dict[Place, Path] = {("ledger", ""): sqlite_path(ledger_url).absolute().parent}
-    for feed in feeds.values():
-        stays = feed.archive in (ARCHIVE_DELETE, ARCHIVE_LEAVE)
-        places["archive", feed.name] = feed.directory if stays else certain(feed.directory, feed.archive)
-    return places
 
 
 def _share(feeds: Mapping[str, Feed], name: str) -> Share:

@@ -2,18 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from tablefeed.archive import Archiver
+from tablefeed.archive.directories import certain
+from tablefeed.disks import Place
 from tablefeed.dispatch import Dispatcher, Front
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.intake import Intake
 from tablefeed.ledger import Ledger
-from tablefeed.model import Feed, FileVersion
+from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed, FileVersion
 from tablefeed.news import News, Queued
 from tablefeed.notify import Sender
 from tablefeed.pipeline import Pipeline
@@ -132,6 +135,15 @@ class Links:
                 log.info("directory_usable_again", feed=feed)
 
         return report
+
+
+def places(ledger: Path, feeds: Mapping[str, Feed]) -> dict[Place, Path]:
+    """Where files are put: the ledger's directory, and what each feed keeps."""
+    found: dict[Place, Path] = {("ledger", ""): ledger.parent}
+    for feed in feeds.values():
+        stays = feed.archive in (ARCHIVE_DELETE, ARCHIVE_LEAVE)
+        found["archive", feed.name] = feed.directory if stays else certain(feed.directory, feed.archive)
+    return found
 
 
 async def still_there(feed: Feed, version: FileVersion) -> bool:

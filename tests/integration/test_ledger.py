@@ -549,8 +549,15 @@ async def test_a_full_disk_makes_transitions_wait_and_loses_none(tmp_path: Path)
     waiting = asyncio.create_task(ledger.enqueue([version(f"{n}.csv" * 20, inode=n) for n in range(500)]))
     await enough.wait()
     assert not waiting.done()
+    assert "full" in ledger.trouble
+    given_up = asyncio.create_task(ledger.know([f"feed-{n}" * 500 for n in range(500)]))
+    enough.clear()
+    waits = 0
+    await enough.wait()
+    given_up.cancel()
     await loop.run_in_executor(ledger._executor, pragma, "PRAGMA max_page_count=1000000")
     assert await waiting == 500
+    assert not ledger.trouble
     assert len(await ledger.claim(MANY)) == 500
     await ledger.close()
 
@@ -598,7 +605,7 @@ async def test_a_question_outlasts_trouble_with_the_disk(tmp_path: Path) -> None
                 raise sa.exc.OperationalError("select", None, sqlite3.OperationalError("disk I/O error"))
             return "answer"
 
-        ledger._sleep = lambda seconds: asyncio.sleep(0)
+        ledger._outlast._sleep = lambda seconds: asyncio.sleep(0)
         assert await ledger._ask(fails_at_first) == "answer"
 
 

@@ -20,6 +20,7 @@ from tablefeed.ledger import engine, feeds, queries, transitions, upkeep
 from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.outbox import Outbox
+from tablefeed.ledger.outlast import Outlast
 from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.transitions import Closing, Delivery, Failure, Transition
 from tablefeed.ledger.upkeep import Purge
@@ -29,7 +30,6 @@ from tablefeed.retry import LONGEST_ASKED
 R = TypeVar("R")
 log = structlog.get_logger("ledger")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _GROUP = 2_000
 
 
@@ -63,19 +63,17 @@ class Ledger:
         self._url = url
         self._owner = owner
         self._clock = clock
-        self._sleep = sleep
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._batcher: Batcher[_Op, Any] = Batcher(self._commit, executor=self._executor, max_batch=_GROUP)
         self._lock: engine.Lock | None = None
         self._conn: sa.Connection
-        self._in_trouble = False
-        self._held_up: dict[object, str] = {}
+        self._outlast = Outlast(sleep)
         self.outbox = Outbox(self._do, self._ask)
 
     @property
     def trouble(self) -> str:
         """Why what is to be written waits for the disk; empty while nothing does."""
-        return next(iter(self._held_up.values()), "")
+        return self._outlast.trouble
 
     async def open(self) -> int:
         """Lock, open, migrate, and put back what a daemon that died held; returns how many rows that were.
@@ -127,29 +125,6 @@ class Ledger:
 
     async def _do(self, transition: Transition, item: Any) -> Any:
         return await self._outlast(lambda: self._batcher.submit(_Op(transition, item)))
-
-    async def _outlast(self, attempt: Callable[[], Awaitable[R]]) -> R:
-        """Try until the disk lets it be done."""
-        wait = _FIRST_WAIT
-        try:
-            while True:
-                try:
-                    result = await attempt()
-                except DiskTrouble as error:
-                    self._held_up[attempt] = str(error)
-                    if not self._in_trouble:
-                        log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
-                    self._in_trouble = True
-                    await self._sleep(wait)
-                    wait = min(wait * 2, _LONGEST_WAIT)
-                else:
-                    # Only what had failed proves it: what reads, or changes nothing, succeeds on a full disk too.
-                    if self._in_trouble and wait > _FIRST_WAIT:
-                        self._in_trouble = False
-                        log.info("ledger_writable_again")
-                    return result
-        finally:
-            self._held_up.pop(attempt, None)
 
     def _commit(self, ops: list[_Op]) -> list[Any]:
         kinds: dict[Transition, list[int]] = {}

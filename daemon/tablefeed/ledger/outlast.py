@@ -1,0 +1,54 @@
+"""Outlasts trouble with the ledger's disk: what fails for it is tried until it is done."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from tablefeed.errors import DiskTrouble
+
+R = TypeVar("R")
+log = structlog.get_logger("ledger")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+
+
+class Outlast:
+    """Tries until the disk lets it be done, and says once that it does not."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Nothing waits."""
+        self._sleep = sleep
+        self._in_trouble = False
+        self._held_up: dict[object, str] = {}
+
+    @property
+    def trouble(self) -> str:
+        """Why something waits for the disk now; empty while nothing does."""
+        return next(iter(self._held_up.values()), "")
+
+    async def __call__(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        """What `attempt` returns when it does not raise DiskTrouble."""
+        try:
+            return await self._until_done(attempt)
+        finally:
+            self._held_up.pop(attempt, None)
+
+    async def _until_done(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                result = await attempt()
+            except DiskTrouble as error:
+                self._held_up[attempt] = str(error)
+                if not self._in_trouble:
+                    log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
+                self._in_trouble = True
+                await self._sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+            else:
+                # Only what had failed proves it: what reads, or changes nothing, succeeds on a full disk too.
+                if self._in_trouble and wait > _FIRST_WAIT:
+                    self._in_trouble = False
+                    log.info("ledger_writable_again")
+                return result
