@@ -33,7 +33,7 @@ class Panel:
             async with asyncio.timeout(_PATIENCE):
                 await self._parts.ledger.next_due(0)
         except TimeoutError:
-            return [self._parts.ledger.trouble or "the ledger does not answer; does its disk hang?"]
+            return ["the ledger does not answer; does its disk hang?"]
         trouble = self._parts.ledger.trouble
         return [f"the ledger cannot be written: {trouble}; free space on its disk"] if trouble else []
 

@@ -133,6 +133,7 @@ async def test_what_happened_is_told_in_exact_numbers(site: Site, sandbox: Runni
             await moody.arrived.wait()
             shown = await scrape.until(lambda it: it.by("feed", "tablefeed_files_queued_total").get("gone") == 2)
             assert shown.by("feed", "tablefeed_uploads_in_flight", feed="gone") == {"gone": 1}
+            assert shown.by("feed", "tablefeed_oldest_queued_age_seconds").keys() >= {"gone"}
             assert shown.value("tablefeed_draining") == 0
             (feeds["gone"] / "b.csv").unlink()
             moody.go_on.set()

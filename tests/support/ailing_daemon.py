@@ -29,7 +29,7 @@ def started(intake: Path) -> dict[str, Any]:
 
 
 def _main() -> None:
-    pulse.BEAT, pulse.SLOW, pulse.WINDOW, pulse.OVERDUE = 0.05, 0.3, 3.0, 1.0
+    pulse.BEAT, pulse.SLOW, pulse.WINDOW, pulse.OVERDUE = 0.05, 0.3, 4.0, 1.0
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(BLOCK))
     sleep, cue = Intake._sleep, Path(os.environ["AILING_INTAKE"])
 
