@@ -9,32 +9,29 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 
-import aiohttp
 import structlog
 
 from tablefeed.alerts import Alerts
 from tablefeed.announce import Pausing
 from tablefeed.clock import ServerClocks, steady
-from tablefeed.config import KeySource, Settings
+from tablefeed.config import Settings
+from tablefeed.credentials import FileKey
 from tablefeed.disks import Disks
 from tablefeed.dispatch import Dispatcher
-from tablefeed.duplicates import Contents
-from tablefeed.errors import Fatal
 from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
 from tablefeed.http import make_session, tls_context
 from tablefeed.intake import Intake
-from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_path
 from tablefeed.ledger.reader import Reader
 from tablefeed.links import Archivers, Inbox, Links, Unusable, places, still_there
+from tablefeed.means import Means
 from tablefeed.metrics import Metrics
-from tablefeed.model import ApiAccess, Feed, FileVersion
+from tablefeed.model import Feed
 from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.notify import Sender
@@ -42,13 +39,11 @@ from tablefeed.outcomes import Outcomes
 from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.presign import Presigner
-from tablefeed.processmind import ProcessMindApi
 from tablefeed.pulse import Pulse
 from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
 from tablefeed.tally import Tally
 from tablefeed.throttle import Throttle
-from tablefeed.upload import Uploader, digest, grant_headers
 from tablefeed.webhook import Poster
 
 log = structlog.get_logger("service")
@@ -59,23 +54,6 @@ _WEBHOOKS = 16
 """Webhooks that are called at a time."""
 _CLOSING = 10.0
 """Seconds that moves under way get at the end."""
-
-
-class FileKey:
-    """An API key, or a webhook's secret, with the place that it comes from."""
-
-    def __init__(self, source: KeySource) -> None:
-        """Read it for the first time. Raises Fatal when it cannot be read."""
-        self._source = source
-        self.value = source.read()
-
-    async def reread(self) -> str:
-        """Read it again; what cannot be read leaves it as it was."""
-        try:
-            self.value = await asyncio.to_thread(self._source.read)
-        except Fatal as error:
-            log.warning("key_unreadable", source=self._source.name, reason=str(error))
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +86,6 @@ class Parts:
     """Set after each file that ended, and when a directory cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """What the parts work with."""
-
-    settings: Settings
-    keys: Mapping[str, FileKey]
-    ledger: Ledger
-    session: aiohttp.ClientSession
-    webhooks: aiohttp.ClientSession
-    """For webhooks alone, so that they never take a connection from an upload."""
-    readers: ThreadPoolExecutor
-    chores: ThreadPoolExecutor
-    archivers: Archivers
-    reader: Reader
-    throttle: Throttle
-    clocks: ServerClocks
-    metrics: Metrics
-
-
 @asynccontextmanager
 async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str, FileKey]) -> AsyncIterator[Parts]:
     """The daemon's parts, with an open ledger; at the end what they hold is put back and closed.
@@ -151,7 +110,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
             make_session(settings.upload.concurrency + settings.api.concurrency, context) as session,
             make_session(_WEBHOOKS, context) as webhooks,
         ):
-            means = _Means(
+            means = Means(
                 settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks, metrics
             )
             parts = _connected(means, feeds)
@@ -171,14 +130,14 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
         await ledger.close()
 
 
-def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
+def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     by_name = {feed.name: feed for feed in feeds}
     links = Links(time.time)
     news = News()
     tally = Tally(time.time)
     news.listen(tally.note)
     news.listen(means.metrics.note)
-    presigner = _presigner(means)
+    presigner = means.presigner()
     notices = Notices(socket.gethostname(), presigner.known_dataset, clock=time.time)
     pauses = Pauses(Pausing(by_name, means.ledger, notices, links.told), links.queued, clock=time.time)
     gates = Gates(steady, random.random)
@@ -231,7 +190,7 @@ def _connected(means: _Means, feeds: Sequence[Feed]) -> Parts:
 
 
 def _pipeline(
-    means: _Means,
+    means: Means,
     feeds: Mapping[str, Feed],
     slots: FairSlots,
     outcomes: Outcomes,
@@ -243,8 +202,8 @@ def _pipeline(
         feeds,
         means.ledger,
         presigner,
-        _uploader(means),
-        Contents(means.ledger, partial(_digest, means.readers)),
+        means.uploader(),
+        means.contents(),
         means.archivers,
         slots,
         outcomes,
@@ -257,7 +216,7 @@ def _pipeline(
 
 
 def _dispatcher(
-    means: _Means, feeds: Mapping[str, Feed], gates: Gates, links: Links, pipeline: Pipeline, pauses: Pauses
+    means: Means, feeds: Mapping[str, Feed], gates: Gates, links: Links, pipeline: Pipeline, pauses: Pauses
 ) -> Dispatcher:
     return Dispatcher(
         means.ledger,
@@ -278,42 +237,6 @@ def _share(feeds: Mapping[str, Feed], name: str) -> Share:
     """A feed's share of the slots; one that is not served any more has no limit for what it still sends."""
     feed = feeds.get(name)
     return Share(feed.concurrency, feed.priority) if feed else Share(0, 0)
-
-
-def _presigner(means: _Means) -> Presigner:
-    settings = means.settings
-    limit = asyncio.Semaphore(settings.api.concurrency)
-
-    @cache
-    def api(access: ApiAccess) -> ProcessMindApi:
-        key = means.keys[access.key_name]
-        return ProcessMindApi(means.session, access, key, clocks=means.clocks, wall=time.time, limit=limit)
-
-    return Presigner(
-        api,
-        means.ledger,
-        grant_headers,
-        clocks=means.clocks,
-        lifetime=settings.api.url_lifetime,
-        margin=settings.upload.refresh_margin,
-    )
-
-
-def _uploader(means: _Means) -> Uploader:
-    return Uploader(
-        means.session,
-        means.readers,
-        clocks=means.clocks,
-        wall=time.time,
-        stall_timeout=means.settings.upload.stall_timeout,
-        allow_http=means.settings.upload.allow_http,
-        writer_of=writer_of,
-        admit=means.throttle.admit,
-    )
-
-
-async def _digest(readers: ThreadPoolExecutor, directory: Path, version: FileVersion) -> str:
-    return await asyncio.get_running_loop().run_in_executor(readers, digest, directory, version, writer_of)
 
 
 def _intake(settings: Settings, inbox: Inbox, links: Links, feed: Feed) -> Intake:

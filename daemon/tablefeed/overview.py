@@ -13,6 +13,7 @@ from tablefeed.assembly import Parts
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Closed, Place
 from tablefeed.ledger.census import Backlog, Census
+from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.records import Record
 from tablefeed.model import Feed, State, printable
 from tablefeed.status import (
@@ -155,7 +156,7 @@ class Overview:
             census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
         )
         record = census.feeds.get(feed.name)
-        stale = record and stale_since(feed.expect_every, record.arrived_at, record.known_at, now)
+        stale = _overdue(feed, record, now)
         troubles = (*self._troubles(feed, closed), *([_stale(stale)] if stale else []))
         paused_at = self._parts.pauses.since(feed.name)
         intake = self._parts.intakes.get(feed.name)
@@ -225,6 +226,13 @@ class Overview:
 
 
 _KINDS = {Place.DELIVERY: Kind.DELIVERY, Place.ARCHIVE: Kind.ARCHIVE, None: Kind.SERVER}
+
+
+def _overdue(feed: Feed, record: FeedRecord | None, now: int) -> int | None:
+    """Since when a file is overdue, as far as that was told: an alarm and what is shown never differ."""
+    if record is None or record.stale_at is None or not feed.expect_every:
+        return None
+    return stale_since(feed.expect_every, record.arrived_at, record.known_at, now) or record.stale_at
 
 
 def _stale(since: int) -> Trouble:

@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 
 from tablefeed import __version__
-from tablefeed.assembly import FileKey, Parts, assembled
+from tablefeed.assembly import Parts, assembled
 from tablefeed.clock import steady
 from tablefeed.config import Settings, key_sources, needs_restart, to_feeds
+from tablefeed.credentials import FileKey
 from tablefeed.errors import Fatal
 from tablefeed.lease import ignore_lease_breaks
 from tablefeed.once import Left, deliver_all, first_of, left_of

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -377,7 +379,33 @@ async def test_systemd_is_told_when_the_daemon_is_ready_alive_and_stopping(site:
             assert await daemon.end() == 0
         listening.cancel()
     assert "READY=1" in said
-    assert said.index("READY=1") < said.index("STOPPING=1")
+    stopping = [message.splitlines()[0] for message in said].index("STOPPING=1")
+    assert said.index("READY=1") < stopping
+
+
+async def test_sigterm_ends_it_as_process_1_while_it_still_starts(site: Site) -> None:
+    """The kernel throws away what process 1 of a container does not handle, so that only SIGKILL would end it."""
+    site.feed("orders")
+    prefix = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    if not _works(*prefix, "true"):
+        pytest.skip("no PID namespaces can be made here")
+    async with running_daemon(site.config, prefix=prefix) as daemon:
+        child = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+        async with asyncio.timeout(20):
+            while not (inner := child.read_text().split()) or not _handles_sigterm(int(inner[0])):
+                await asyncio.sleep(0)
+        assert daemon.events == [], "it had said something already, so it was not early"
+        os.kill(int(inner[0]), signal.SIGTERM)
+        assert await daemon.death() == 128 + signal.SIGTERM
+
+
+def _works(*command: str) -> bool:
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def _handles_sigterm(process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 async def test_the_sandbox_names_a_data_directory_that_cannot_be_used() -> None:

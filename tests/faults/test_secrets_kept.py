@@ -19,9 +19,9 @@ from support.archive import UPLOADED_AT, HookedDisk, archiving, drop, feed_at, o
 from support.daemon import KEY, Site, command
 from support.leaks import Search
 from support.ledgers import RECEIPT, opened, version
-from tablefeed.assembly import FileKey
 from tablefeed.config.keys import KeyFile, KeyVariable
 from tablefeed.config.model import SECTIONS, FeedSettings, Section, Settings
+from tablefeed.credentials import FileKey
 from tablefeed.errors import ConfigInvalid, FileRefused
 from tablefeed.ledger import Closing, Failure, Ledger, Want
 from tablefeed.model import Entry, Grant, Order, State

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,8 +136,19 @@ def _options(
     pass
 
 
+def _end_when_asked() -> None:
+    """The kernel throws away signals that process 1 does not handle: a container could not be stopped at its start."""
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def main() -> None:
     """Run a command; what it cannot go on after becomes one clear message and an exit code."""
+    if os.getpid() == 1:
+        _end_when_asked()
     _prepare_output()
     try:
         app()

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from tablefeed.archive.directories import probe_directories
-from tablefeed.assembly import FileKey
 from tablefeed.cli.console import Output
 from tablefeed.cli.options import run_async, set_up_logs
 from tablefeed.cli.words import plural as plural
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import Settings, key_sources, load, to_feeds
+from tablefeed.credentials import FileKey
 from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
 from tablefeed.http import make_session, tls_context
 from tablefeed.ledger.engine import inspect_ledger

@@ -16,8 +16,8 @@ import typer
 from tablefeed.cli.whereabouts import feed_names
 
 if TYPE_CHECKING:
-    from tablefeed.assembly import FileKey
     from tablefeed.config import Settings
+    from tablefeed.credentials import FileKey
 
 T = TypeVar("T")
 
