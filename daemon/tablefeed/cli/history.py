@@ -4,10 +4,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -17,11 +15,11 @@ from tablefeed.cli.console import Output
 from tablefeed.cli.options import parsed
 from tablefeed.cli.words import shown as shown
 from tablefeed.config import load
+from tablefeed.history import plain, what
 from tablefeed.ledger.records import Record, Search, opened
 from tablefeed.model import State, printable
 from tablefeed.units import format_size, parse_moment
 
-_TIMES = ("dropped_at", "queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")
 _COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan", State.GONE: "dim"}
 
 
@@ -50,21 +48,6 @@ def history(
         sys.stderr.write(f"{more} older ones are not shown: see them with --limit {len(found) + more}\n")
 
 
-def plain(record: Record) -> dict[str, Any]:
-    """A record for JSON: paths as text, times in ISO 8601, UTC."""
-    values = asdict(record)
-    for name in ("path", "destination", "reason"):
-        values[name] = values[name] and printable(values[name])
-    for name in _TIMES:
-        values[name] = values[name] and _utc(values[name])
-    return values
-
-
-def _utc(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _show(records: list[Record]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("ID", "WHEN", "FEED", "STATE", "SIZE", "FILE", "WHAT"):
@@ -78,25 +61,6 @@ def _show(records: list[Record]) -> None:
             Text(record.state, style=_COLORS.get(State(record.state), "")),
             format_size(record.size),
             Text(shown(record.path)),
-            Text(what(record)),
+            Text(shown(what(record))),
         )
     Output(soft_wrap=True).print(table)
-
-
-def what(record: Record) -> str:
-    """The rest of a record in a few words: where the file is, or why it is not further."""
-    match State(record.state):
-        case State.REJECTED | State.QUEUED if record.reason:
-            return shown(record.reason)
-        case State.UPLOADED if record.reason:
-            return f"delivered, not archived yet: {shown(record.reason)}"
-        case State.SKIPPED:
-            return f"same content as {record.duplicate_of}"
-        case State.GONE:
-            return "it vanished, or was replaced, before it was sent"
-        case State.ARCHIVED if record.removed_at:
-            return "deleted from the archive since"
-        case State.ARCHIVED if record.left_in_place:
-            return "left where it was dropped"
-        case _:
-            return shown(record.destination or "")

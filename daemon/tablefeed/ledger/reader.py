@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from tablefeed.ledger.census import Census, Delivered
-from tablefeed.ledger.records import Record, Records, Search, opened
+from tablefeed.ledger.glance import Wanted
+from tablefeed.ledger.records import Page, Record, Records, Search, opened
 
 R = TypeVar("R")
 
@@ -20,7 +21,7 @@ class Reader:
 
     def __init__(self, url: str) -> None:
         """The connection is made when it is needed first."""
-        self._url = url
+        self.url = url
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger-reader")
         self._stack = ExitStack()
         self._records: Records | None = None
@@ -37,6 +38,10 @@ class Reader:
         """The latest records that fit, the latest first."""
         return await self._ask(lambda records: records.find(search, limit)[::-1])
 
+    async def page(self, wanted: Wanted, limit: int) -> Page:
+        """The latest records that fit, as far as they are found in a short time."""
+        return await self._ask(lambda records: records.page(wanted, limit))
+
     async def troubled(self, limit: int) -> list[Record]:
         """Files that were refused or have failed, those of the latest failures."""
         return await self._ask(lambda records: records.troubled(limit))
@@ -49,7 +54,7 @@ class Reader:
     async def _ask(self, question: Callable[[Records], R]) -> R:
         def run() -> R:
             if self._records is None:
-                self._records = self._stack.enter_context(opened(self._url))
+                self._records = self._stack.enter_context(opened(self.url))
             return question(self._records)
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from tablefeed.errors import DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, upkeep
 from tablefeed.ledger.census import Census, Delivered, census, delivered_between
+from tablefeed.ledger.glance import Wanted, glance
 from tablefeed.ledger.schema import files, is_closed, is_open, is_rejected
-from tablefeed.model import FileVersion, State
+from tablefeed.model import FileVersion, State, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,21 @@ class Search:
     ids: Sequence[int] | None = None
 
 
+PATIENCE = 0.5
+"""Seconds that one look through the history may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the history, the latest first."""
+
+    records: list[Record]
+    next: int | None
+    """Before which id the next page begins; None: there is nothing older."""
+    complete: bool
+    """False: what is older than `next` has not been looked at, although there are fewer records than were wanted."""
+
+
 class Records:
     """An open ledger. All methods raise LedgerUnusable."""
 
@@ -88,13 +104,28 @@ class Records:
         with _told(self._url), self._conn.begin():
             return [Record(**row) for row in reversed(self._conn.execute(latest).mappings().all())]
 
+    def page(self, wanted: Wanted, limit: int) -> Page:
+        """The latest records that fit, as far as they are found within `PATIENCE`."""
+        with _told(self._url), self._conn.begin():
+            found = glance(self._conn, wanted, limit, time.monotonic, time.monotonic() + PATIENCE, printable)
+        ids = sorted(found.ids)
+        return Page(self.find(Search(ids=ids))[::-1] if ids else [], found.next, found.complete)
+
+    def refused(self, feed: str | None = None, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Refused files that have not been put back, of one feed or all, with ids above `after`, in their order."""
+        conditions = [is_rejected, _there, files.c.id > after]
+        if feed is not None:
+            conditions.append(files.c.feed == feed)
+        with _told(self._url), self._conn.begin():
+            rows = sa.select(*_COLUMNS).where(*conditions).order_by(files.c.id).limit(limit)
+            return [Record(**row) for row in self._conn.execute(rows).mappings()]
+
     def troubled(self, limit: int) -> list[Record]:
         """Refused files that have not been put back, and open ones that have failed: the latest failures first."""
-        there = files.c.destination.is_not(None) | files.c.left_in_place.is_(True)
         found: list[Record] = []
         with _told(self._url), self._conn.begin():
             # One query for each partial index that knows them; by id they would be sought among all that ever were.
-            for which in (is_rejected & there, is_open & (files.c.attempts > 0)):
+            for which in (is_rejected & _there, is_open & (files.c.attempts > 0)):
                 latest = sa.select(*_COLUMNS).where(which).order_by(files.c.failed_at.desc()).limit(limit)
                 found += [Record(**row) for row in self._conn.execute(latest).mappings()]
         return sorted(found, key=lambda record: record.failed_at or 0, reverse=True)[:limit]
@@ -121,6 +152,7 @@ class Records:
             upkeep.retried(self._conn, round(time.time() * 1000), [entry_id])
 
 
+_there = files.c.destination.is_not(None) | files.c.left_in_place.is_(True)
 _COLUMNS = [files.c[field.name] for field in fields(Record)]
 
 
