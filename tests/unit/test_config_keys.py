@@ -120,7 +120,7 @@ def test_what_is_no_key_is_refused(tmp_path: Path, content: str, text: str) -> N
 
 def test_a_missing_key_file_is_told(tmp_path: Path) -> None:
     """The refusal names the file and what to do."""
-    with pytest.raises(Fatal, match=r"none does not exist. Write the key to it"):
+    with pytest.raises(Fatal, match=r"none does not exist. Write the API key to it"):
         KeyFile(tmp_path / "none").read()
 
 

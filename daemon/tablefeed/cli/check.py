@@ -19,7 +19,7 @@ from tablefeed.cli.console import Output
 from tablefeed.cli.options import run_async, set_up_logs
 from tablefeed.cli.words import plural as plural
 from tablefeed.clock import ServerClocks, steady
-from tablefeed.config import Settings, key_sources, load, to_feeds
+from tablefeed.config import KeyFile, Settings, key_sources, load, to_feeds, token_source, usable_token
 from tablefeed.credentials import FileKey
 from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
 from tablefeed.http import make_session, tls_context
@@ -95,6 +95,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     if settings.http.address is not None:
         yield _port(*settings.http.address)
+        for finding in await asyncio.to_thread(_token, token_source(settings)):
+            yield finding
 
 
 def _ledger(settings: Settings) -> Finding:
@@ -115,6 +117,19 @@ def _port(host: str, port: int) -> Finding:
                 return Finding(Mark.NOTE, what, "Well if that is the running tablefeed; else choose another port")
             return Finding(Mark.BAD, what, "Name an address of this machine and a free port", Exit.CANNOT_CREATE)
     return Finding(Mark.GOOD, f"[http] listen: {host}:{port} is free")
+
+
+def _token(source: KeyFile | None) -> list[Finding]:
+    if source is None:
+        return []
+    try:
+        usable_token(source)
+    except Fatal as error:
+        return [Finding(Mark.BAD, error.what, error.remedy, error.exit_code)]
+    found = [Finding(Mark.GOOD, f"[http] token_file: {source.path} holds the token for changes over HTTP")]
+    if source.world_readable():
+        found.append(Finding(Mark.NOTE, f"the token {source.name} is readable by everybody", "chmod 600 protects it"))
+    return found
 
 
 async def _directories(feed: Feed) -> AsyncIterator[Finding]:

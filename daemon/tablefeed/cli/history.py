@@ -17,7 +17,7 @@ from tablefeed.cli.words import shown as shown
 from tablefeed.config import load
 from tablefeed.history import plain, what
 from tablefeed.ledger.records import Record, Search, opened
-from tablefeed.model import State, printable
+from tablefeed.model import State
 from tablefeed.units import format_size, parse_moment
 
 _COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan", State.GONE: "dim"}

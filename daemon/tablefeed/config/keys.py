@@ -19,6 +19,8 @@ NO_KEY = (
     f"or set {KEY_VARIABLE}, or give the systemd credential `{CREDENTIAL}`, which our unit makes of {CREDENTIAL_ORIGIN}"
 )
 """What to do about a key that comes from nowhere."""
+LEAST_TOKEN = 16
+"""Characters of a token that nobody guesses."""
 _LONGEST_FILE = 65_536
 
 
@@ -28,7 +30,9 @@ class KeyFile:
 
     path: Path
     what: str = "API key"
+    """What the file holds, for messages."""
     setting: str = "api_key_file"
+    """Which setting names the file."""
 
     @property
     def name(self) -> str:
@@ -116,6 +120,26 @@ def key_sources(settings: Settings, environ: Mapping[str, str]) -> dict[str, Key
     sources: list[KeySource] = [key_source(settings, feed, environ) for feed in settings.feeds]
     sources += [secret for feed in settings.feeds if (secret := notify_source(feed))]
     return {source.name: source for source in sources}
+
+
+def token_source(settings: Settings) -> KeyFile | None:
+    """Where the token lies that changes over HTTP need; None: nothing can be changed there."""
+    path = settings.http.token_file
+    return None if path is None else KeyFile(path, "token", "[http] token_file")
+
+
+def usable_token(source: KeyFile) -> str:
+    """The token in the file. Blocks on the file.
+
+    Raises Fatal when the file cannot be read, or holds no token, or one that somebody could guess.
+    """
+    token = source.read()
+    if len(token) < LEAST_TOKEN:
+        raise Fatal(
+            f"the token in {source.path} is shorter than {LEAST_TOKEN} characters",
+            "Write a longer one to it, such as `openssl rand -hex 24` makes",
+        )
+    return token
 
 
 def find_key(api_key_file: Path | None, environ: Mapping[str, str]) -> KeySource | None:
