@@ -2,25 +2,42 @@
 
 import asyncio
 
+import structlog
+
 from tablefeed.assembly import Parts
-from tablefeed.metrics import Page, Scene
+from tablefeed.clock import steady
+from tablefeed.config import KeyFile, usable_token
+from tablefeed.errors import Fatal
+from tablefeed.ledger.glance import Wanted
+from tablefeed.ledger.records import Page
+from tablefeed.metrics import Page as Exposition
+from tablefeed.metrics import Scene
 from tablefeed.overview import Overview
+from tablefeed.recovery import Choice, Outcome, Recovery
 from tablefeed.status import Snapshot
+
+log = structlog.get_logger("service")
 
 _PATIENCE = 2.0
 """Seconds that the ledger gets to show that it works."""
 _NAMED = 5
 """Feeds that are named one by one."""
+_MANY = 100
+"""Files of one feed from which on reading its directory through is less work than looking at each."""
 
 
 class Panel:
     """The parts of a running daemon, as the web room sees them."""
 
-    def __init__(self, parts: Parts, overview: Overview) -> None:
-        """`overview` looks at `parts`."""
+    def __init__(self, parts: Parts, overview: Overview, token: KeyFile | None = None) -> None:
+        """`overview` looks at `parts`. Without a `token`, nothing can be changed."""
         self._parts = parts
         self._overview = overview
         self._has_begun = False
+        self._token = token
+        self._recovery = Recovery(parts.reader.url, parts.feeds, steady)
+        self._reading = asyncio.Lock()
+        self._searching = asyncio.Lock()
 
     async def problems(self) -> list[str]:
         """Why the daemon cannot deliver everything now; empty when it can."""
@@ -63,7 +80,7 @@ class Panel:
         slow = await parts.pulse.problem()
         return [*ended, slow] if slow else ended
 
-    async def metrics(self, accept: str, accept_encoding: str) -> Page:
+    async def metrics(self, accept: str, accept_encoding: str) -> Exposition:
         """All metrics, in the format and the coding that the scraper's headers ask for."""
         parts = self._parts
         scene = Scene(
@@ -78,6 +95,23 @@ class Panel:
         """What it is doing now."""
         return await self._overview.snapshot()
 
+    async def history(self, wanted: Wanted, limit: int) -> Page:
+        """The latest files that fit, one search at a time. Raises LedgerUnusable."""
+        async with self._searching:
+            return await self._parts.reader.page(wanted, limit)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether there is a token, so that who has it may change something."""
+        return self._token is not None
+
+    async def token(self) -> str:
+        """The token as its file holds it now. Raises Fatal when it holds none that will do."""
+        if self._token is None:
+            raise Fatal("[http] token_file is not set", "Set it to a file that holds a token, then restart the daemon")
+        async with self._reading:
+            return await asyncio.to_thread(usable_token, self._token)
+
     def has_feed(self, feed: str) -> bool:
         """Whether it serves a feed of that name."""
         return feed in self._parts.feeds
@@ -91,3 +125,27 @@ class Panel:
         """Send files of a feed again."""
         await self._parts.pauses.resume(feed)
         self._overview.expire()
+
+    async def retry(self, choice: Choice) -> Outcome:
+        """Put refused files back to where they were dropped, and look at them soon. Raises LedgerUnusable."""
+        outcome = await self._recovery.retry(choice)
+        paths: dict[str, list[str]] = {}
+        for returned in outcome.files:
+            if not returned.problem:
+                paths.setdefault(returned.feed, []).append(returned.path)
+        for feed, found in paths.items():
+            log.info("files_put_back", feed=feed, count=len(found), effect="they are taken like any other file")
+            intake = self._parts.intakes.get(feed)
+            for path in found if len(found) < _MANY else [""]:
+                if intake is not None:
+                    intake.hint(path)
+        self._overview.expire()
+        return outcome
+
+    def limit_bandwidth(self, rate: float | None) -> None:
+        """Let all uploads together take so many bytes a second, None: as many as they can. Raises ValueError."""
+        self._parts.throttle.override(rate)
+
+    def release_bandwidth(self) -> None:
+        """Limit the uploads as the configuration says."""
+        self._parts.throttle.release()

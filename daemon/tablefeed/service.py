@@ -12,7 +12,7 @@ import structlog
 from tablefeed import __version__
 from tablefeed.assembly import Parts, assembled
 from tablefeed.clock import steady
-from tablefeed.config import Settings, key_sources, needs_restart, to_feeds
+from tablefeed.config import Settings, key_sources, needs_restart, to_feeds, token_source
 from tablefeed.credentials import FileKey
 from tablefeed.errors import Fatal
 from tablefeed.lease import ignore_lease_breaks
@@ -64,7 +64,8 @@ class Service:
             assembled(self._settings, self._feeds, self._keys) as parts,
         ):
             overview = Overview(parts, wall=time.time, steady=steady)
-            async with _served(Panel(parts, overview), self._settings.http.listen) as address:
+            panel = Panel(parts, overview, token_source(self._settings))
+            async with _served(panel, self._settings.http.listen) as address:
                 log.info("started", version=__version__, feeds=len(self._feeds), http=address)
                 with _unwrapped():
                     await self._run(parts, overview)

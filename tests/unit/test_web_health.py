@@ -7,33 +7,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from support.panel import FakePanel
 from tablefeed.errors import CannotListen, Exit
-from tablefeed.metrics import Page
-from tablefeed.status import Snapshot
 from tablefeed.web.server import make_app, running
 
 
-class Health:
-    """Tells the problems that a test sets."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.ailing: list[str] = []
-
-    async def ailments(self) -> list[str]:
-        return self.ailing
-
-    async def metrics(self, _accept: str, _accept_encoding: str) -> Page:
-        return Page(b"", {})
-
-    async def problems(self) -> list[str]:
-        return self.said
-
-    async def snapshot(self) -> Snapshot:
-        return Snapshot("1.0", "here", 1, 2, 3)
-
-
-class Stuck(Health):
+class Stuck(FakePanel):
     """Never answers."""
 
     async def problems(self) -> list[str]:
@@ -42,12 +21,12 @@ class Stuck(Health):
 
 
 @pytest.fixture
-def health() -> Health:
-    return Health()
+def health() -> FakePanel:
+    return FakePanel()
 
 
 @pytest.fixture
-async def address(health: Health) -> AsyncIterator[str]:
+async def address(health: FakePanel) -> AsyncIterator[str]:
     async with running(make_app(health), "127.0.0.1:0") as bound:
         yield bound
 
@@ -59,7 +38,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def test_healthz_is_ok_whatever_the_problems_are(
-    address: str, client: aiohttp.ClientSession, health: Health
+    address: str, client: aiohttp.ClientSession, health: FakePanel
 ) -> None:
     """An outage must not get the daemon restarted."""
     health.said = ["the ledger is closed"]
@@ -68,7 +47,7 @@ async def test_healthz_is_ok_whatever_the_problems_are(
 
 
 async def test_healthz_fails_where_only_a_restart_helps(
-    address: str, client: aiohttp.ClientSession, health: Health
+    address: str, client: aiohttp.ClientSession, health: FakePanel
 ) -> None:
     """And says why."""
     health.ailing = ["the dispatcher has ended"]
@@ -76,7 +55,7 @@ async def test_healthz_fails_where_only_a_restart_helps(
         assert (answer.status, await answer.json()) == (503, {"alive": False, "problems": health.ailing})
 
 
-async def test_readyz_tells_the_problems(address: str, client: aiohttp.ClientSession, health: Health) -> None:
+async def test_readyz_tells_the_problems(address: str, client: aiohttp.ClientSession, health: FakePanel) -> None:
     """Readiness follows the service's own word, and says what is wrong."""
     async with client.get(f"http://{address}/readyz") as answer:
         assert (answer.status, await answer.json()) == (200, {"ready": True, "problems": []})
@@ -137,7 +116,7 @@ async def test_a_foreign_host_is_refused(address: str, client: aiohttp.ClientSes
             assert "localhost" in (await answer.json())["error"]
 
 
-async def test_the_name_that_is_listened_on_is_accepted(health: Health, client: aiohttp.ClientSession) -> None:
+async def test_the_name_that_is_listened_on_is_accepted(health: FakePanel, client: aiohttp.ClientSession) -> None:
     """Who configured a host name may ask by it."""
     async with running(make_app(health), "localhost:0") as bound, client.get(f"http://{bound}/healthz") as answer:
         assert answer.status == 200
@@ -154,7 +133,7 @@ async def test_a_request_without_a_host_is_served(address: str) -> None:
     assert answer.startswith(b"HTTP/1.0 200 ")
 
 
-async def test_all_addresses_can_be_listened_on(health: Health, client: aiohttp.ClientSession) -> None:
+async def test_all_addresses_can_be_listened_on(health: FakePanel, client: aiohttp.ClientSession) -> None:
     """`:port` serves every address, as a container needs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -162,7 +141,7 @@ async def test_all_addresses_can_be_listened_on(health: Health, client: aiohttp.
         assert answer.status == 200
 
 
-async def test_a_port_in_use_is_told_with_the_setting_and_the_remedy(health: Health, address: str) -> None:
+async def test_a_port_in_use_is_told_with_the_setting_and_the_remedy(health: FakePanel, address: str) -> None:
     """The operator learns which setting to change and that another process has the port."""
     with pytest.raises(CannotListen, match=r"\[http\] listen.*in use.*another port") as caught:
         async with running(make_app(health), address):
@@ -170,7 +149,7 @@ async def test_a_port_in_use_is_told_with_the_setting_and_the_remedy(health: Hea
     assert caught.value.exit_code == Exit.CANNOT_CREATE
 
 
-async def test_a_port_that_is_not_permitted_is_told_as_such(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_that_is_not_permitted_is_told_as_such(health: FakePanel, monkeypatch: pytest.MonkeyPatch) -> None:
     """No permission has its own exit code and its own remedy."""
 
     def refuse(*_: object) -> None:
@@ -194,7 +173,9 @@ async def test_a_port_that_is_not_permitted_is_told_as_such(health: Health, monk
         ("192.0.2.1:8787", Exit.CANNOT_CREATE),
     ],
 )
-async def test_an_address_that_cannot_be_used_names_the_setting(health: Health, listen: str, exit_code: Exit) -> None:
+async def test_an_address_that_cannot_be_used_names_the_setting(
+    health: FakePanel, listen: str, exit_code: Exit
+) -> None:
     """What is not an address, and what is not an address of this machine, is refused by name."""
     with pytest.raises(CannotListen, match=r"\[http\] listen") as caught:
         async with running(make_app(health), listen):
@@ -203,7 +184,7 @@ async def test_an_address_that_cannot_be_used_names_the_setting(health: Health, 
     assert caught.value.remedy
 
 
-async def test_the_port_is_free_again_afterwards(health: Health) -> None:
+async def test_the_port_is_free_again_afterwards(health: FakePanel) -> None:
     """A restart in the same second finds its port."""
     async with running(make_app(health), "127.0.0.1:0") as first:
         pass

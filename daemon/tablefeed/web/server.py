@@ -6,14 +6,19 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
 
 from tablefeed.errors import CannotListen, Exit
+from tablefeed.web.changes import ChangesPort, change_routes
+from tablefeed.web.events import Events, Pace, event_routes
+from tablefeed.web.files import HistoryPort, file_routes
 from tablefeed.web.health import READY_TIMEOUT, HealthPort, health_routes
 from tablefeed.web.metrics import MetricsPort, metrics_routes
-from tablefeed.web.status import StatusPort, status_routes
+from tablefeed.web.page import page_routes
+from tablefeed.web.status import StatusPort, picture, status_routes
 
 _SETTING = "[http] listen"
 _SHUTDOWN_TIMEOUT = 1.0
@@ -23,23 +28,32 @@ _HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:@/\[\]]*))(?::(?P<po
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_KEPT = ("Allow", "Retry-After", "WWW-Authenticate")
+"""Headers of refusals that are passed on."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class PanelPort(HealthPort, MetricsPort, StatusPort, Protocol):
+class PanelPort(HealthPort, MetricsPort, StatusPort, HistoryPort, ChangesPort, Protocol):
     """All that is offered over HTTP."""
 
 
-def make_app(panel: PanelPort, ready_timeout: float = READY_TIMEOUT) -> web.Application:
+def make_app(panel: PanelPort, ready_timeout: float = READY_TIMEOUT, pace: Pace | None = None) -> web.Application:
     """The application that `running` serves."""
     app = web.Application(middlewares=[_tell_refusals, _refuse_foreign_hosts], client_max_size=_LARGEST_BODY)
     app.add_routes(health_routes(panel, ready_timeout))
+    app.add_routes(page_routes())
     app.add_routes(status_routes(panel))
     app.add_routes(metrics_routes(panel))
+    app.add_routes(file_routes(panel))
+    app.add_routes(change_routes(panel))
+    events = Events(partial(picture, panel), pace or Pace())
+    app.add_routes(event_routes(events))
+    app.on_shutdown.append(lambda _app: events.close())
     app.on_response_prepare.append(_add_headers)
     return app
 
@@ -101,7 +115,7 @@ async def _tell_refusals(request: web.Request, handler: Handler) -> web.StreamRe
     except web.HTTPException as refusal:
         if refusal.status < 400:
             raise
-        headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else None
+        headers = {name: refusal.headers[name] for name in _KEPT if name in refusal.headers}
         return web.json_response({"error": refusal.text}, status=refusal.status, headers=headers)
 
 

@@ -1,0 +1,102 @@
+// The table of feeds.
+
+import { $, attribute, h, icon, keyed, part, show, text } from "./dom.js";
+import { ago, count, duration, moment, size, until, visible } from "./format.js";
+
+const STATES = {
+  ok: ["ok", "well"],
+  paused: ["pause", "paused by hand"],
+  unusable: ["bad", "directory unusable"],
+  blocked: ["bad", "blocked"],
+  waiting: ["wait", "waiting for a server"],
+  stale: ["bad", "no file for too long"],
+};
+
+export function drawFeeds(picture, now, does) {
+  const may = picture.may.change;
+  keyed($("feed-rows"), picture.feeds, (feed) => feed.name, (feed) => row(feed.name, does), (element, feed) => fill(element, feed, now, may));
+  show($("locked"), !may);
+  $("feed-rows").closest("table").classList.toggle("locked", !may);
+}
+
+const cell = (name, label) => h("td", { role: "cell", "data-label": label }, h("span", { class: "value", "data-part": name }), h("span", { class: "sub", "data-part": `${name}-sub` }));
+
+function row(name, does) {
+  return h("tr", { role: "row" },
+    h("th", { role: "rowheader", scope: "row" },
+      h("span", { class: "name" }, visible(name)), " ",
+      h("span", { class: "pill", "data-part": "state" }),
+      h("span", { class: "sub path", "data-part": "place" })),
+    cell("queued", "Queued"), cell("flight", "In flight"), cell("today", "Delivered today"),
+    cell("refused", "Refused"), cell("arrival", "Last arrival"), cell("delivery", "Last delivery"),
+    h("td", { role: "cell", class: "actions" }, h("div", { class: "buttons-of" },
+      h("button", { type: "button", "data-part": "retry", hidden: true, "aria-label": `Retry all refused files of ${name}`, click: () => does.retryFeed(name) }, "Retry refused"),
+      h("button", { type: "button", "data-part": "pause", click: (event) => does.pause(name, event.currentTarget.dataset.does) }))));
+}
+
+function fill(element, feed, now, may) {
+  state(part(element, "state"), feed, now);
+  text(part(element, "place"), `${visible(feed.directory)} to ${visible(feed.datatable_id)}`);
+  pair(element, "queued", feed.queued, feed.queued ? size(feed.queued_bytes) : "", waitingFor(feed, now));
+  pair(element, "flight", feed.uploading, feed.archiving ? `${count(feed.archiving)} to archive` : "");
+  pair(element, "today", feed.delivered_today, feed.delivered_today ? size(feed.bytes_today) : "");
+  pair(element, "refused", feed.refused, "");
+  part(element, "refused").classList.toggle("alarm", feed.refused > 0);
+  time(element, "arrival", feed.last_arrival_at, now, expectation(feed, now));
+  time(element, "delivery", feed.last_delivery_at, now, "");
+  const pause = part(element, "pause");
+  const verb = feed.state === "paused" || feed.paused_at ? "resume" : "pause";
+  attribute(pause, "data-does", verb);
+  attribute(pause, "aria-label", `${verb === "pause" ? "Pause" : "Resume"} ${feed.name}`);
+  text(pause, verb === "pause" ? "Pause" : "Resume");
+  show(pause, may);
+  show(part(element, "retry"), may && feed.refused > 0);
+}
+
+function state(pill, feed, now) {
+  const [sign, words] = STATES[feed.state] || ["bad", feed.state];
+  const said = feed.state === "paused" ? `paused ${ago(Date.parse(feed.paused_at), now)}` : words;
+  if (pill.dataset.sign !== sign) {
+    pill.className = `pill ${sign}`;
+    pill.dataset.sign = sign;
+    pill.replaceChildren(icon(sign), h("span"));
+  }
+  text(pill.lastElementChild, said);
+}
+
+function waitingFor(feed, now) {
+  const words = [];
+  if (feed.oldest_queued_at && feed.queued) words.push(`oldest ${duration((now - Date.parse(feed.oldest_queued_at)) / 1000)}`);
+  if (feed.retrying && feed.next_try_at) words.push(`next try ${until(Date.parse(feed.next_try_at), now)}`);
+  if (feed.unsettled) words.push(`${count(feed.unsettled)} not whole yet`);
+  return words.join(", ");
+}
+
+function pair(element, name, number, beside, below = "") {
+  const value = part(element, name);
+  text(value, count(number));
+  value.classList.toggle("none", !number);
+  text(part(element, `${name}-sub`), [beside, below].filter(Boolean).join(", "));
+}
+
+function time(element, name, at, now, below) {
+  const value = part(element, name);
+  text(value, at ? ago(Date.parse(at), now) : "never");
+  value.classList.toggle("none", !at);
+  attribute(value, "title", at ? moment(Date.parse(at), now) : null);
+  const sub = part(element, `${name}-sub`);
+  text(sub, below);
+  sub.classList.toggle("alarm", below.startsWith("overdue"));
+}
+
+// As it is configured: 26 h and not 1 d 2 h.
+const every = (seconds) => (seconds > 86400 && seconds < 259200 && seconds % 86400 ? `${count(Math.round(seconds / 360) / 10)} h` : duration(seconds));
+
+function expectation(feed, now) {
+  if (!feed.expect_every) return "";
+  const stale = feed.troubles.find((trouble) => trouble.kind === "stale");
+  if (stale && stale.since) return `overdue for ${duration((now - Date.parse(stale.since)) / 1000)}`;
+  return `expected every ${every(feed.expect_every)}`;
+}
+
+export const sumOfFeeds = (picture, name) => picture.feeds.reduce((total, feed) => total + feed[name], 0);
