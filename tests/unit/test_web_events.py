@@ -57,7 +57,7 @@ async def test_a_page_gets_the_picture_at_once_and_again_when_something_moves(pa
         assert answer.headers["Content-Type"] == "text/event-stream"
         assert answer.headers["Cache-Control"] == "no-store"
         first = await look()
-        assert (first["headline"], first["may"]) == ("all is well", {"change": True, "limit": True})
+        assert (first["headline"], first["may"]) == ("all is well", {"change": True})
         panel.feeds(FeedStatus("orders", "/o", "t", FeedState.STALE))
         second = await look()
         while not second["feeds"]:
