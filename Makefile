@@ -5,7 +5,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo install test image soak lint format clean stale
+.PHONY: help setup demo install test image soak screenshots lint format clean stale
 
 # What another project has put into the environment does not count here. PIP_… stays: it says where packages come from.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTEST_ADDOPTS MYPYPATH
@@ -24,7 +24,7 @@ pwd -P > .venv/.runtime
 endef
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.dev ## Make .venv with all that development needs
 
@@ -42,6 +42,9 @@ image: .venv/.dev ## Build the container image and try it, as root with buildah 
 
 soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --seed 1': how long, and which)
 	@cd tests && ../$(BIN)/python -m faults.soak $(ARGS)
+
+screenshots: .venv/.dev ## Make the pictures of the page in docs/ (needs Chromium)
+	@cd tests && ../$(BIN)/python -m support.screenshots
 
 lint: .venv/.dev ## Check style, types and the layers
 	@$(BIN)/ruff check

@@ -23,7 +23,19 @@ from tablefeed.errors import Exit
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = [line for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")]
-TARGETS = ("help", "setup", "demo", "install", "test", "image", "soak", "lint", "format", "clean")
+TARGETS = (
+    "help",
+    "setup",
+    "demo",
+    "install",
+    "test",
+    "image",
+    "soak",
+    "screenshots",
+    "lint",
+    "format",
+    "clean",
+)
 
 
 def requirements() -> Iterator[str]:
@@ -74,11 +86,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_the_wheel_holds_the_whole_package_and_no_tests(wheel: zipfile.ZipFile) -> None:
-    """Migrations and the typing marker come along; one package and its metadata is all there is."""
+    """Migrations, the page and the typing marker come along; one package and its metadata is all there is."""
     names = wheel.namelist()
     assert {"tablefeed/py.typed", "tablefeed/ledger/migrations/env.py"} <= set(names)
     assert any(re.fullmatch(r"tablefeed/ledger/migrations/versions/0001\w*\.py", name) for name in names)
-    sources = {str(path.relative_to(ROOT / "daemon")) for path in (ROOT / "daemon").rglob("*.py") if path.is_file()}
+    package = ROOT / "daemon"
+    sources = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.is_file()}
+    sources |= {str(path.relative_to(package)) for path in (package / "tablefeed/web/static").iterdir()}
+    assert "tablefeed/web/static/index.html" in sources
     assert sources <= set(names)
     assert {name.split("/")[0] for name in names} == {"tablefeed", f"tablefeed-{__version__}.dist-info"}
 

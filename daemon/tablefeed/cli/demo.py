@@ -63,6 +63,7 @@ class Demo:
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
         self._signals = Signals()
+        self._token = secrets.token_urlsafe(12)
         self._random = Random(20_240_501)  # noqa: S311 - sample data
 
     async def run(self, *, once: bool) -> Exit:
@@ -89,12 +90,16 @@ class Demo:
             return self._conclude(sandbox, code, once=once)
 
     def _configure(self, sandbox: RunningSandbox) -> Path:
+        token = self._directory / "token"
+        token.touch(mode=0o600)
+        token.write_text(self._token + "\n")
         lines = [
             "[api]",
             f"base_url = {json.dumps(sandbox.base_url)}",
             'tenant_id = "tenant-123"',
             "[http]",
-            'listen = ""',
+            'listen = "127.0.0.1:0"',
+            f"token_file = {json.dumps(str(token))}",
             "[log]",
             'format = "json"',
             "[ledger]",
@@ -169,6 +174,9 @@ class Demo:
     def _retell_event(self, event: dict[str, Any]) -> None:
         feed, path = str(event.get("feed", "")), str(event.get("path", ""))
         match event["event"]:
+            case "started" if event.get("http"):
+                self._console.print(f"Watch it in a browser at http://{event['http']}/")
+                self._console.print(f"The token for its buttons is {self._token}\n")
             case "ready":
                 self._tell("daemon", "", "[green]watching[/] the directories of all feeds")
                 self._ready.set()
