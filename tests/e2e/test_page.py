@@ -158,8 +158,7 @@ async def test_a_lost_connection_is_told_and_mended(site: Site, sandbox: Running
             await expect(lost).to_contain_text("The connection to the daemon is lost. What you see is from ")
             await expect(page.locator("body")).to_have_class(re.compile("stale"))
             await expect(page).to_have_title(re.compile("no connection"))
-            opacity = "getComputedStyle(document.querySelector('#totals')).opacity < 0.9"
-            await page.wait_for_function(opacity)
+            await expect(page.locator("#totals")).to_have_css("opacity", "0.5")
             async with running_daemon(site.config) as second:
                 await second.until_event("ready")
                 await expect(lost).to_be_hidden()

@@ -7,7 +7,8 @@ import pytest
 
 from support.config import KEY, Site, feed
 from support.intake import unprivileged
-from tablefeed.config import KeyFile, KeySource, KeyVariable, key_source, load
+from tablefeed.cli.check import Mark, _token
+from tablefeed.config import KeyFile, KeySource, KeyVariable, key_source, load, token_source
 from tablefeed.errors import Exit, Fatal
 
 
@@ -160,3 +161,32 @@ def test_a_key_is_never_shown() -> None:
     source = KeyVariable("TABLEFEED_API_KEY", KEY)
     assert KEY not in f"{source!r} {source} {source.name}"
     assert source.name == "environment variable TABLEFEED_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "marks", "said"),
+    [
+        (KEY * 2, 0o600, [Mark.GOOD], "holds the token for changes over HTTP"),
+        (KEY * 2, 0o644, [Mark.GOOD, Mark.NOTE], "is readable by everybody"),
+        ("short", 0o600, [Mark.BAD], "is shorter than 16 characters"),
+        ("", 0o600, [Mark.BAD], "is empty"),
+        (f"{KEY}\n{KEY}", 0o600, [Mark.BAD], "holds more than one line"),
+    ],
+)
+def test_check_looks_at_the_token(tmp_path: Path, content: str, mode: int, marks: list[Mark], said: str) -> None:
+    """A good one is told, one that everybody may read is noted, one that will not do is wrong; none is shown."""
+    path = tmp_path / "token"
+    path.write_text(content)
+    path.chmod(mode)
+    settings = Site(tmp_path).load({"TABLEFEED_API_KEY": KEY}, api={"tenant_id": "t"}, http={"token_file": str(path)})
+    found = _token(token_source(settings))
+    assert [finding.mark for finding in found] == marks
+    assert said in found[-1].what
+    assert KEY not in str(found)
+    assert all("API key" not in finding.what + finding.remedy for finding in found)
+
+
+def test_without_a_token_file_there_is_nothing_to_check(tmp_path: Path) -> None:
+    """It is no fault."""
+    settings = Site(tmp_path).load({"TABLEFEED_API_KEY": KEY}, api={"tenant_id": "t"})
+    assert _token(token_source(settings)) == []
