@@ -193,14 +193,3 @@ async def test_a_paused_feed_takes_files_in_and_sends_none_until_it_goes_on(site
     code, _, _ = await command("run", "--once", "--config", str(site.config))
     assert code == 0
     assert list(site.archived("orders")) == ["a.csv"]
-
-
-async def test_a_ledger_that_cannot_be_read_is_said(site: Site) -> None:
-    """What does not come from it is shown all the same."""
-    site.feed("orders")
-    async with watched(site) as (_, status):
-        site.ledger.rename(site.root / "elsewhere.db")
-        shown = await eventually(status, lambda it: it["ledger_problem"])
-        assert "there is no ledger" in shown["headline"]
-        assert not shown["ok"]
-        assert feed_of(shown, "orders")["directory"] == site.feeds["orders"]["directory"]

@@ -358,6 +358,8 @@ async def test_the_keyboard_reaches_everything_and_is_never_caught(
         await expect(page.get_by_role("link", name="Skip to the feeds")).to_be_focused()
         await page.keyboard.press("Enter")
         await page.keyboard.press("Tab")
+        await expect(page.get_by_role("button", name="Change the bandwidth")).to_be_focused()
+        await page.keyboard.press("Tab")
         pause = page.get_by_role("button", name="Pause orders")
         await expect(pause).to_be_focused()
         outline = await pause.evaluate("(button) => getComputedStyle(button).outlineStyle")

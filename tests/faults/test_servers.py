@@ -72,6 +72,7 @@ async def take_typed(exchange: Exchange) -> None:
 
 async def to_itself(exchange: Exchange) -> None:
     """Redirect in a circle."""
+    await exchange.body()
     await exchange.answer(307, Location=exchange.target)
 
 

@@ -21,8 +21,11 @@ PATIENCE = 60.0
 
 
 def clean_environ(**more: str) -> dict[str, str]:
-    """The environment without settings and proxies of the machine that the tests run on."""
-    unwanted = ("TABLEFEED_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NOTIFY_SOCKET", "CREDENTIALS_")
+    """The environment without settings, proxies and terminal of the machine that the tests run on."""
+    unwanted = (
+        *("TABLEFEED_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NOTIFY_SOCKET", "CREDENTIALS_"),
+        *("COLUMNS", "LINES"),
+    )
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(unwanted)}
     return kept | more
 

@@ -39,10 +39,6 @@ class KeyFile:
         """For display."""
         return f"file {self.path}"
 
-    @property
-    def _noun(self) -> str:
-        return self.what.rpartition(" ")[2]
-
     def read(self) -> str:
         """The key. Blocks on the file.
 
@@ -60,12 +56,12 @@ class KeyFile:
         except FileNotFoundError:
             raise Fatal(
                 f"the {self.what} file {self.path} does not exist",
-                f"Write the {self._noun} to it, or set {self.setting} to the file that holds it",
+                f"Write the {self.what} to it, or set {self.setting} to the file that holds it",
             ) from None
         except OSError as error:
             raise Fatal(
                 f"the {self.what} file {self.path} cannot be read: {error.strerror}",
-                f"Set {self.setting} to a file that holds the {self._noun}",
+                f"Set {self.setting} to a file that holds the {self.what}",
             ) from None
         return _checked(content.decode("latin-1"), f"the {self.what} file {self.path}", self.what)
 
