@@ -80,16 +80,15 @@ async def test_bars_are_for_the_terminal_and_the_output_for_the_file(tmp_path: P
         await seen.wait()
         return server.take(request, body)
 
-    file = tmp_path / "odd [" / "red] \x1b[2Jname.csv"
-    file.parent.mkdir()
+    file = tmp_path / "odd [red] \x1b[2Jname.csv"
     file.write_text("content")
     async with serving(Server(wait_for_the_bar)) as origin:
         site = Site(tmp_path, origin)
         site.feed("orders", dataset_id="d")
         arguments = ["push", str(file), "--feed", "orders", "--config", str(site.config)]
         with (tmp_path / "out").open("wb") as out:
-            async with on_terminal(*arguments, columns=300, stdout=out) as terminal:
-                await terminal.until(r"odd [/red] \x1b[2Jname.csv")
+            async with on_terminal(*arguments, stdout=out) as terminal:
+                await terminal.until(r"odd [red] \x1b[2Jname.csv")
                 seen.set()
                 assert await terminal.ended() == 0
-    assert (tmp_path / "out").read_text().endswith("1 file delivered.\n")
+    assert [line.split(": ")[-1][:7] for line in (tmp_path / "out").read_text().splitlines()] == ["7B deli", "1 file "]

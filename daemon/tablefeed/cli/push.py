@@ -95,7 +95,7 @@ async def _push(
 ) -> bool:
     async with slots:
         name = shown(str(file))
-        bar = bars.add_task(name, total=None)
+        bar = bars.add_task(shown(file.name), total=None)
         try:
             await asyncio.to_thread(_assert_regular, file)
             receipt = await _try(client, feed, file, bars, bar)
