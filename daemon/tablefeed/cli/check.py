@@ -17,7 +17,7 @@ from rich.markup import escape
 from tablefeed.archive.directories import probe_directories
 from tablefeed.cli.console import Output
 from tablefeed.cli.options import run_async, set_up_logs
-from tablefeed.cli.words import plural as plural
+from tablefeed.cli.words import plural
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import KeyFile, Settings, key_sources, load, to_feeds, token_source, usable_token
 from tablefeed.credentials import FileKey

@@ -13,7 +13,7 @@ from rich.text import Text
 from tablefeed.cli.commands.history import SHOWN
 from tablefeed.cli.console import Output
 from tablefeed.cli.options import parsed
-from tablefeed.cli.words import shown as shown
+from tablefeed.cli.words import shown
 from tablefeed.config import load
 from tablefeed.history import plain, what
 from tablefeed.ledger.records import Record, Search, opened

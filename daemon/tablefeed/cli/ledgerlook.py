@@ -67,6 +67,7 @@ def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: i
     troubles = tuple(_stale(feed, record.arrived_at, record.known_at, now)) if record else ()
     mine = [one for one in delivered if one.feed == feed.name]
     paused_at = record.paused_at if record else None
+    oldest = min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None)
     return FeedStatus(
         name=feed.name,
         directory=printable(feed.directory),
@@ -81,7 +82,8 @@ def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: i
         refused=census.refused.get(feed.name, 0),
         delivered_today=sum(one.files for one in mine),
         bytes_today=sum(one.bytes for one in mine),
-        oldest_queued_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
+        oldest_queued_at=queued.oldest_at if runs else oldest,
+        oldest_undelivered_at=oldest,
         next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
         last_arrival_at=record.arrived_at if record else None,
         last_delivery_at=record.delivered_at if record else None,

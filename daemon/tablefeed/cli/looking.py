@@ -91,7 +91,8 @@ def _snapshot(body: bytes, address: tuple[str, int]) -> dict[str, Any]:
         snapshot = None
     if not isinstance(snapshot, dict) or not isinstance(snapshot.get("feeds"), list):
         raise NoAnswerError(f"{address[0]}:{address[1]} gave an answer that cannot be understood")
-    return snapshot
+    # What whoever asks over HTTP may do there is no part of the picture.
+    return {name: value for name, value in snapshot.items() if name != "may"}
 
 
 def _without_answer(place: Whereabouts, reason: str) -> Daemon:

@@ -168,7 +168,9 @@ def _troubles(snapshot: Values, now: float) -> Iterator[Text]:
         name, paused = str(feed.get("name", "")), feed.get("paused_at")
         if paused:
             it = {"since": paused, "reason": "somebody has paused it"}
-            yield _trouble(name, str(FeedState.PAUSED), it, "Its files wait until somebody resumes it", now)
+            yield _trouble(
+                name, str(FeedState.PAUSED), it, "Its files wait until somebody resumes it, on the daemon's page", now
+            )
         for trouble in feed.get("troubles", ()):
             if trouble.get("kind") != Kind.SERVER:
                 kind = str(trouble.get("kind", ""))

@@ -22,9 +22,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from tablefeed.cli.check import plural
-from tablefeed.cli.history import shown
 from tablefeed.cli.options import run_async, set_up_logs
+from tablefeed.cli.words import plural, shown
 from tablefeed.client import Prepared, ProcessMindClient
 from tablefeed.config import Settings, key_source, load
 from tablefeed.config.model import FeedSettings

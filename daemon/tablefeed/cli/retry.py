@@ -3,31 +3,19 @@
 import os
 import sys
 from itertools import chain
-from typing import Annotated
+from pathlib import Path
 
 import typer
 
-from tablefeed.cli.check import plural
-from tablefeed.cli.history import shown
-from tablefeed.cli.options import Config
+from tablefeed.cli.words import plural, shown
 from tablefeed.config import load, to_feeds
 from tablefeed.errors import Exit
 from tablefeed.ledger.records import opened
 from tablefeed.recovery import Choice, chosen, put_back
 
 
-def retry(
-    config: Config = None,
-    ids: Annotated[
-        list[int] | None, typer.Argument(metavar="ID…", help="Files by their ids, as `tablefeed history` shows them.")
-    ] = None,
-    feed: Annotated[str | None, typer.Option(help="All refused files of this feed.", show_default=False)] = None,
-    every: Annotated[bool, typer.Option("--all", help="All refused files.")] = False,
-) -> None:
-    """Put refused files back to where they were dropped, so that they are tried again.
-
-    The daemon may run or not. Ends with 1 when a file could not be put back.
-    """
+def retry(config: Path | None, ids: list[int] | None, feed: str | None, *, every: bool) -> None:
+    """Put them back one by one, and say so; ends with 1 when a file could not be put back."""
     if sum((bool(ids), feed is not None, every)) != 1:
         raise typer.BadParameter("name files by their ids, or give --feed FEED, or --all")
     settings = load(config, os.environ)

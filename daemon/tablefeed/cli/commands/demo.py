@@ -15,8 +15,8 @@ def demo(
 ) -> None:
     """Show the whole way of a file, without an account.
 
-    It runs the sandbox, writes sample exports, and delivers them with the real daemon, until Ctrl-C. It needs no
-    configuration and leaves nothing behind.
+    It runs the sandbox, writes sample exports, and delivers them with the real daemon, whose page it names, until
+    Ctrl-C. It needs no configuration and leaves nothing behind.
 
     Examples:
 

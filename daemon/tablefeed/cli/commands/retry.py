@@ -37,4 +37,4 @@ def retry(
     """
     from tablefeed.cli.retry import retry as work
 
-    work(config, ids, feed, every)
+    work(config, ids, feed, every=every)
