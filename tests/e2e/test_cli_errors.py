@@ -119,9 +119,12 @@ async def test_output_that_cannot_be_written_is_told(site: Site) -> None:
 
 @pytest.mark.parametrize("locale", ["LC_ALL=C", "PYTHONIOENCODING=ascii"])
 async def test_names_that_the_terminal_cannot_show_are_no_error(site: Site, locale: str) -> None:
-    """They are shown as escapes there."""
-    code, out = await piped(f"{locale} tablefeed push €-日本.csv --feed orders", site)
+    """They are shown as escapes there, on both channels."""
+    file = site.root / "€-日本.csv"
+    file.write_text("content")
+    code, out = await piped(f"{locale} tablefeed push {file} €.csv --feed orders", site)
     assert code == 1
+    assert ".csv: 7B delivered" in out
     assert ".csv: No such file or directory" in out
     assert (await piped(f"{locale} tablefeed --help", site))[0] == 0
 
