@@ -20,7 +20,7 @@ from tablefeed.sandbox.server import RunningSandbox
 
 pytestmark = pytest.mark.timeout(120)
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs/webhooks.md"
 SECRET = "webh00k-s3cret-0f-the-tests"
 
 
@@ -37,7 +37,7 @@ def hidden(site: Site, *logs: str) -> list[str]:
 
 
 async def test_a_delivery_is_told_with_its_receipt(site: Site, sandbox: RunningSandbox) -> None:
-    """All that the README promises, and in its form; signed, by the sample code of the README too."""
+    """All that the guide promises, and in its form; signed, by the sample code of the guide too."""
     secret = site.root / "notify-secret"
     secret.write_text(SECRET + "\n")
     async with receiving() as receiver:
@@ -77,10 +77,10 @@ async def test_a_delivery_is_told_with_its_receipt(site: Site, sandbox: RunningS
 
 
 def verifier() -> Callable[..., bool]:
-    """The function that the README shows to receivers."""
-    [code] = re.findall(r"```python\n(import hashlib.*?)```", README.read_text(), re.DOTALL)
+    """The function that the guide shows to receivers."""
+    [code] = re.findall(r"```python\n(import hashlib.*?)```", GUIDE.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
-    exec(code, names)  # noqa: S102 - it is what the README says
+    exec(code, names)  # noqa: S102 - it is what the guide says
     check: Callable[..., bool] = names["is_from_tablefeed"]
     return check
 

@@ -24,6 +24,8 @@ def panel_of(**parts: Any) -> Panel:
         "roster": SimpleNamespace(ended=list),
         "dispatcher": SimpleNamespace(ended=False),
         "pulse": SimpleNamespace(problem=no_problem),
+        "reader": SimpleNamespace(url="sqlite:////nowhere"),
+        "feeds": {},
     }
     overview = SimpleNamespace(draining=False)
     return Panel(cast("Any", SimpleNamespace(**well | parts)), cast("Any", overview))
