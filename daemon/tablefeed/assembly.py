@@ -167,14 +167,7 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         roster=Roster(
             by_name, links.intakes, make_intake, dispatcher, gates, changed=links.changed, forget=links.forget
         ),
-        housekeeper=Housekeeper(
-            by_name,
-            means.ledger,
-            pipeline.set_aside_leftovers,
-            means.chores,
-            wall=time.time,
-            history_keep=means.settings.ledger.history_keep,
-        ),
+        housekeeper=_housekeeper(means, by_name, pipeline),
         troubles=links.troubles,
         pauses=pauses,
         webhooks=webhooks,
@@ -212,6 +205,17 @@ def _pipeline(
         wall=time.time,
         random=random.random,
         steady=steady,
+    )
+
+
+def _housekeeper(means: Means, feeds: Mapping[str, Feed], pipeline: Pipeline) -> Housekeeper:
+    return Housekeeper(
+        feeds,
+        means.ledger,
+        pipeline.set_aside_leftovers,
+        means.chores,
+        wall=time.time,
+        history_keep=means.settings.ledger.history_keep,
     )
 
 

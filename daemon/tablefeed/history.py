@@ -5,7 +5,7 @@ from typing import Any
 
 from tablefeed.ledger.records import Record
 from tablefeed.model import State, printable
-from tablefeed.status import iso
+from tablefeed.status import FileTrouble, iso
 
 _PATHS = ("path", "destination", "reason")
 _TIMES = ("dropped_at", "queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")
@@ -43,3 +43,17 @@ def what(record: Record) -> str:
 def is_refused(record: Record) -> bool:
     """Whether it was set aside and has not been put back."""
     return record.state == State.REJECTED and bool(record.destination or record.left_in_place)
+
+
+def trouble_of(record: Record, now: int) -> FileTrouble:
+    """What is wrong with a file that was refused or has failed; `now` in Unix milliseconds."""
+    return FileTrouble(
+        record.id,
+        record.feed,
+        record.path,
+        record.state,
+        record.reason or "",
+        record.attempts,
+        record.changed_at,
+        None if record.closed_at else max(record.due_at, now),
+    )

@@ -12,9 +12,9 @@ from tablefeed import __version__
 from tablefeed.assembly import Parts
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Closed, Place
+from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Backlog, Census
 from tablefeed.ledger.feeds import FeedRecord
-from tablefeed.ledger.records import Record
 from tablefeed.model import Feed, State, printable
 from tablefeed.status import (
     FeedStatus,
@@ -145,7 +145,7 @@ class Overview:
                     log.warning("status_incomplete", reason=problem)
                 census, files = self._told.census, self._told.files
             else:
-                files, problem = tuple(_trouble_of(record, now) for record in found), ""
+                files, problem = tuple(trouble_of(record, now) for record in found), ""
             ended = self._steady()
             self._told = _Told(census, files, problem, at=ended, took=ended - began)
             return self._told
@@ -241,17 +241,4 @@ def _stale(since: int) -> Trouble:
         "no file has arrived for longer than `expect_every`",
         "See whether the job that exports them runs, and whether it writes to this directory",
         since,
-    )
-
-
-def _trouble_of(record: Record, now: int) -> FileTrouble:
-    return FileTrouble(
-        record.id,
-        record.feed,
-        record.path,
-        record.state,
-        record.reason or "",
-        record.attempts,
-        record.changed_at,
-        None if record.closed_at else max(record.due_at, now),
     )

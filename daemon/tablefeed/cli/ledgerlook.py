@@ -10,9 +10,10 @@ from typing import Any
 from tablefeed import __version__
 from tablefeed.cli.looking import Daemon
 from tablefeed.config import FeedSettings, Settings, load
+from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Backlog, Census, Delivered
 from tablefeed.ledger.engine import sqlite_path
-from tablefeed.ledger.records import Record, Records, opened
+from tablefeed.ledger.records import Records, opened
 from tablefeed.model import State, printable
 from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of
 from tablefeed.tally import midnight
@@ -55,7 +56,7 @@ def _of(settings: Settings, records: Records, now: int, *, runs: bool) -> Snapsh
     census = records.census(now)
     today = records.delivered_between(midnight(now / 1000), now + 1)
     feeds = tuple(_feed(feed, census, today, now, runs=runs) for feed in settings.feeds)
-    return _bare(feeds, tuple(_file(record, now) for record in records.troubled(SHOWN)), now)
+    return _bare(feeds, tuple(trouble_of(record, now) for record in records.troubled(SHOWN)), now)
 
 
 def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: int, *, runs: bool) -> FeedStatus:
@@ -98,16 +99,3 @@ def _stale(feed: FeedSettings, arrived_at: int | None, known_at: int, now: int) 
     if since is None:
         return []
     return [Trouble(Kind.STALE, "no file is known to have arrived for longer than `expect_every`", "", since)]
-
-
-def _file(record: Record, now: int) -> FileTrouble:
-    return FileTrouble(
-        record.id,
-        record.feed,
-        record.path,
-        record.state,
-        record.reason or "",
-        record.attempts,
-        record.changed_at,
-        None if record.closed_at else max(record.due_at, now),
-    )
