@@ -248,6 +248,26 @@ async def test_refused_files_are_retried_one_by_one_and_all_of_a_feed(
     assert set(site.archived("orders")) == {"one.csv", "two.csv"}
 
 
+async def test_the_bandwidth_is_set_by_hand_and_released(site: Site, sandbox: RunningSandbox, browser: Browser) -> None:
+    """A rate that is none is refused where it was typed; then it is as configured again."""
+    site.feed("orders")
+    site.sections["upload"] = {"bandwidth": "20MiB/s"}
+    async with shown(browser, site) as (page, _):
+        limit = page.locator("#bandwidth")
+        await expect(limit).to_contain_text("Bandwidth 20 MiB/s (configuration)")
+        await page.get_by_role("button", name="Change the bandwidth").click()
+        await page.locator("#rate").fill("fast")
+        await page.keyboard.press("Enter")
+        await give_token(page)
+        await expect(page.locator("#limit-wrong")).to_contain_text("is not a rate")
+        await page.locator("#rate").fill("5MiB/s")
+        await page.keyboard.press("Enter")
+        await expect(limit).to_contain_text("Bandwidth 5 MiB/s (set by hand)")
+        await page.get_by_role("button", name="Change the bandwidth").click()
+        await page.get_by_role("button", name="As configured").click()
+        await expect(limit).to_contain_text("Bandwidth 20 MiB/s (configuration)")
+
+
 async def test_without_a_token_file_there_are_no_dead_buttons(
     site: Site, sandbox: RunningSandbox, browser: Browser
 ) -> None:

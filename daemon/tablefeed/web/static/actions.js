@@ -14,10 +14,8 @@ export async function change(path, body = {}) {
     if (token === null) return null;
     const answer = await send(path, body, token);
     const said = await answer.json().catch(() => ({}));
-    if (answer.ok) {
-      sessionStorage.setItem(KEPT, token);
-      return said;
-    }
+    if (![401, 403, 429].includes(answer.status)) sessionStorage.setItem(KEPT, token);
+    if (answer.ok) return said;
     wrong = said.error || `The daemon answered ${answer.status}.`;
     if (answer.status === 401) sessionStorage.removeItem(KEPT);
     else throw new Refused(wrong);

@@ -149,7 +149,7 @@ function bandwidth() {
     attribute(part(box, "set"), "aria-label", "Change the bandwidth");
   }
   const source = picture.bandwidth_source ? ` (${visible(picture.bandwidth_source)})` : "";
-  const limited = picture.bandwidth !== null ? `Bandwidth ${rate(picture.bandwidth)}${source}` : `No bandwidth limit${source}`;
+  const limited = picture.bandwidth !== null ? `Bandwidth ${rate(picture.bandwidth)}${source}` : `No bandwidth limit${picture.bandwidth_source === "configuration" ? "" : source}`;
   text(part(box, "limit"), picture.bandwidth === null && !picture.may.change ? "" : limited);
   show(part(box, "set"), picture.may.change);
 }
@@ -172,7 +172,7 @@ function askForLimit() {
     }
   };
   wrong("");
-  $("rate").value = picture.bandwidth === null ? "" : rate(picture.bandwidth).replace(" ", "");
+  $("rate").value = picture.bandwidth === null ? "" : rate(picture.bandwidth).replace(/\s/g, "");
   $("limit-form").onsubmit = (event) => {
     event.preventDefault();
     set($("rate").value.trim());

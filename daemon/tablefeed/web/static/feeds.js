@@ -90,7 +90,7 @@ function time(element, name, at, now, below) {
 }
 
 // As it is configured: 26 h and not 1 d 2 h.
-const every = (seconds) => (seconds > 86400 && seconds < 259200 && seconds % 86400 ? `${count(Math.round(seconds / 360) / 10)} h` : duration(seconds));
+const every = (seconds) => (seconds > 86400 && seconds < 259200 && seconds % 86400 ? `${count(Math.round(seconds / 360) / 10)}\u00a0h` : duration(seconds));
 
 function expectation(feed, now) {
   if (!feed.expect_every) return "";

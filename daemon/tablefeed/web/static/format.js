@@ -9,7 +9,7 @@ export function size(bytes) {
     value /= 1024;
     unit += 1;
   }
-  return `${value.toFixed(unit && value < 100 ? 1 : 0).replace(/\.0$/, "")} ${UNITS[unit]}`;
+  return `${value.toFixed(unit && value < 100 ? 1 : 0).replace(/\.0$/, "")}\u00a0${UNITS[unit]}`;
 }
 
 export const rate = (bytes) => `${size(bytes)}/s`;
@@ -21,19 +21,19 @@ export const files = (number) => `${count(number)} ${number === 1 ? "file" : "fi
 // Seconds in the two largest units that are not nothing.
 export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
+  if (whole < 60) return `${whole}\u00a0s`;
   const parts = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const first = parts.findIndex(([, length]) => whole >= length);
   const [unit, length] = parts[first];
   const [smaller, part] = parts[first + 1];
   const rest = Math.floor((whole % length) / part);
-  const shown = rest && !(smaller === "s" && whole >= 600) ? ` ${rest} ${smaller}` : "";
-  return `${Math.floor(whole / length)} ${unit}${shown}`;
+  const shown = rest && !(smaller === "s" && whole >= 600) ? ` ${rest}\u00a0${smaller}` : "";
+  return `${Math.floor(whole / length)}\u00a0${unit}${shown}`;
 }
 
 // What is long ago need not be told to the second.
 function age(seconds) {
-  if (seconds >= 86400 * 10) return `${Math.round(seconds / 86400)} d`;
+  if (seconds >= 86400 * 10) return `${Math.round(seconds / 86400)}\u00a0d`;
   return duration(seconds < 60 ? seconds : Math.floor(seconds / 60) * 60);
 }
 
