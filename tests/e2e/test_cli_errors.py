@@ -1,6 +1,7 @@
 """Every command with bad input, on bad terminals, and interrupted: a message that says what to do, and no traceback."""
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
 
 async def piped(command: str, site: Site, *prefix: str) -> tuple[int, str]:
     """A command line in bash, with `tablefeed` in it: its exit code and all that is printed."""
-    line = command.replace("tablefeed", f"{' '.join(prefix)} {sys.executable} -m tablefeed")
+    line = command.replace("tablefeed", shlex.join([*prefix, sys.executable, "-m", "tablefeed"]))
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", line),
         env=clean_environ(TABLEFEED_CONFIG=str(site.config)),
