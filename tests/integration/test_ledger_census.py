@@ -1,13 +1,15 @@
 """What the ledger keeps of feeds, and what it tells of them as a whole, beside the daemon that writes it."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.ledgers import RECEIPT, Clock, opened, version
-from tablefeed.errors import FileRefused, Unreachable
+from tablefeed.errors import FileRefused, LedgerUnusable, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Want
 from tablefeed.ledger.census import Backlog, Delivered
 from tablefeed.ledger.reader import Reader
@@ -138,3 +140,18 @@ async def test_the_reader_sees_what_was_just_committed_the_latest_first(ledger: 
         await ledger.enqueue([version(f"{n}.csv")])
         found = await reader.find(Search(feed="orders"), limit=2)
         assert [record.path for record in found] == [f"{k}.csv" for k in range(n, max(-1, n - 2), -1)]
+
+
+async def test_a_ledger_that_cannot_be_read_is_told_and_asked_again(
+    tmp_path: Path, ledger: Ledger, reader: Reader, clock: Clock
+) -> None:
+    """Whoever looks gets the reason, and all of it again when it can be read."""
+    await ledger.enqueue([version()])
+    whole = await reader.census(clock.ms)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as other, other:
+        other.execute("ALTER TABLE feeds RENAME TO elsewhere")
+    with pytest.raises(LedgerUnusable, match="no such table: feeds"):
+        await reader.census(clock.ms)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as other, other:
+        other.execute("ALTER TABLE elsewhere RENAME TO feeds")
+    assert await reader.census(clock.ms) == whole

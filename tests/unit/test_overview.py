@@ -83,7 +83,8 @@ async def test_a_ledger_that_does_not_answer_is_told_and_what_it_said_last_is_ke
     assert (await overview.snapshot()).ledger_problem == ""
     reader.clock.now += 60
     reader.error = LedgerUnusable("the ledger is damaged", "Move it aside")
-    assert (await overview.snapshot()).ledger_problem == "the ledger is damaged. Move it aside"
+    shown = await overview.snapshot()
+    assert (shown.ledger_problem, shown.ok) == ("the ledger is damaged. Move it aside", False)
     reader.clock.now += 60
     reader.error = None
     assert (await overview.snapshot()).ledger_problem == ""

@@ -193,11 +193,11 @@ async def test_a_cancelled_turn_is_given_on(wall: Wall, schedule: Schedule) -> N
     throttle = Throttle(schedule, wall)
     for _ in range(8):
         await throttle.admit(2**20)
+    throttle._bucket._level += 1.0  # nobody's turn comes for a second, however slow the machine is
     waiting = [asyncio.create_task(throttle.admit(2**20)) for _ in range(6)]
     await asyncio.sleep(0)
     for number in (0, 1, 3):
         waiting[number].cancel()
     async with asyncio.timeout(5):
         done = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [isinstance(done[number], int) for number in (2, 4, 5)] == [True] * 3
-    assert any(isinstance(it, asyncio.CancelledError) for it in done)
+    assert [isinstance(it, asyncio.CancelledError) for it in done] == [True, True, False, True, False, False]
