@@ -175,5 +175,12 @@ def _cause(error: BaseException) -> str:
 
 
 def _os_cause(error: OSError) -> str:
-    """In the system's words: asyncio writes addresses into `strerror`."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
+    """In the system's words: asyncio writes addresses into `strerror`.
+
+    A write after the connection went has no number: it is a ConnectionError, which aiohttp may have wrapped.
+    """
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    if isinstance(error, ConnectionError) or isinstance(error.__cause__, ConnectionError):
+        return "it closed the connection before it had the whole request"
+    return type(error).__name__

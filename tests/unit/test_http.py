@@ -1,7 +1,9 @@
+import aiohttp
 import pytest
 from yarl import URL
 
-from tablefeed.http import _proxy, is_loopback, origin_of, parse_url, proxy_for
+from tablefeed.errors import Unreachable
+from tablefeed.http import _proxy, is_loopback, origin_of, parse_url, proxy_for, translated
 
 
 @pytest.fixture
@@ -86,3 +88,28 @@ def test_what_is_no_url_is_refused_without_being_echoed(url: str) -> None:
     with pytest.raises(ValueError, match="not an http") as caught:
         parse_url(url)
     assert not url.strip() or url not in str(caught.value)
+
+
+def wrapped(error: OSError) -> OSError:
+    """As aiohttp hands on what went wrong while a body was written."""
+    outer = aiohttp.ClientOSError(error.errno, "Can not write request body for https://s.example/k?Signature=abc")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (aiohttp.ClientConnectionResetError("Cannot write to closing transport"), "closed the connection"),
+        (wrapped(aiohttp.ClientConnectionResetError("Connection lost")), "closed the connection"),
+        (wrapped(ConnectionError("Connection lost")), "closed the connection"),
+        (wrapped(ConnectionResetError(104, "at 10.0.0.1:443")), "Connection reset by peer"),
+        (wrapped(BrokenPipeError(32, "x")), "Broken pipe"),
+    ],
+)
+def test_a_connection_that_ended_is_told_as_that(error: OSError, cause: str) -> None:
+    """Whether the loss is noticed by a read, by a write or between two writes, words say so and no name of a class."""
+    with pytest.raises(Unreachable, match=cause) as raised, translated("https://s.example"):
+        raise error
+    assert "Signature" not in str(raised.value)
+    assert "10.0.0.1" not in str(raised.value)
