@@ -1,12 +1,14 @@
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -25,6 +27,7 @@ from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want
 from tablefeed.ledger.schema import HEAD, FsPath, metadata
 from tablefeed.model import FileVersion, Order, State
 
+T = TypeVar("T")
 ONE = [Want("orders", Order.OLDEST, 1)]
 MANY = [Want("orders", Order.OLDEST, 1000)]
 ERROR = Unreachable("https://s.example", "refused")
@@ -475,51 +478,94 @@ async def test_a_wait_that_a_wrong_clock_has_made_ends_with_the_next_start(tmp_p
         assert [entry.version.path for entry in await ledger.claim(MANY)] == ["ahead.csv"]
 
 
-async def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    """Its rows keep all they had."""
+@pytest.mark.parametrize("revision", ["0001", "0003"])
+async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, revision: str) -> None:
+    """Its rows keep all they had, and those that wait for their move are found."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     connection = sa.create_engine(url).connect()
     config = Config()
     config.set_main_option("script_location", str(Path(tablefeed.ledger.__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
+    command.upgrade(config, revision)
     connection.execute(
         sa.text(
             "INSERT INTO files (feed, path, device, inode, size, mtime_ns, state, queued_at, due_at, attempts, "
-            "left_in_place) VALUES ('orders', 'a.csv', 1, 1, 10, 5, 'queued', 7, 7, 2, 0)"
+            "left_in_place) VALUES ('orders', 'a.csv', 1, 1, 10, 5, 'queued', 7, 7, 2, 0),"
+            "('orders', 'b.csv', 1, 1, 10, 5, 'uploaded', 8, 8, 0, 0)"
         )
     )
     connection.commit()
     connection.engine.dispose()
     async with opened(tmp_path / "ledger.db") as ledger:
-        [entry] = await ledger.claim(ONE)
+        moved, entry = await ledger.claim(MANY)
     assert (entry.version, entry.queued_at, entry.attempts) == (version(), 7, 2)
+    assert (moved.version, moved.state) == (version("b.csv"), State.UPLOADED)
 
 
-async def test_the_hot_queries_use_their_indexes(ledger: Ledger, tmp_path: Path) -> None:
-    """A claim, a lookup by path and a look for due rows never read the whole table."""
-    statements: list[tuple[str, object]] = []
-    sa.event.listen(
-        ledger._conn.engine,
-        "before_cursor_execute",
-        lambda conn, cursor, statement, parameters, context, many: statements.append((statement, parameters)),
-    )
-    await ledger.enqueue([version()])
+async def on_its_thread(ledger: Ledger, do: Callable[[sqlite3.Connection], T]) -> T:
+    """What `do` gives on the ledger's thread, with its real connection."""
+
+    def run() -> T:
+        raw = ledger._conn.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        return do(raw)
+
+    return await asyncio.get_running_loop().run_in_executor(ledger._executor, run)
+
+
+@pytest.mark.parametrize("order", Order)
+async def test_the_hot_queries_use_their_indexes(ledger: Ledger, tmp_path: Path, order: Order) -> None:
+    """A claim, a lookup by path, a change of a row and a look for due rows never read the whole table, nor sort it."""
+    statements: list[str] = []
+    await on_its_thread(ledger, lambda raw: raw.set_trace_callback(statements.append))
+    await ledger.know(["orders"])
+    await ledger.enqueue([version(), version("b.csv")])
+    await ledger.enqueue([version("b.csv", inode=9)])
     await ledger.unknown([version()])
-    await ledger.claim(ONE)
+    [entry] = await ledger.claim([Want("orders", order, 1)])
+    await ledger.granted(entry.id, GRANT)
+    await ledger.uploaded(entry.id, RECEIPT, target="t")
+    await ledger.archived(Closing(entry.id, "/archive/a.csv"))
     await ledger.feeds_due(0, 1)
     await ledger.next_due(0)
-    await ledger.claim([Want("orders", Order.OLDEST, 1, strict=True)])
+    [other] = await ledger.claim([Want("orders", order, 1, strict=True)])
+    await ledger.failed(Failure(other.id, ERROR, 0, counts=True, keep_grant=False))
+    await ledger.gone(other.id)
     await ledger.delivery_of("orders", "t", 10, "0" * 32)
     await ledger.archived_before("orders", 5, (0, 0), 10)
     await ledger.left_before(5, (0, 0), 10)
-    selects = [(text, values) for text, values in statements if text.startswith("SELECT")]
-    assert len(selects) >= 6
+    await on_its_thread(ledger, lambda raw: raw.set_trace_callback(None))
+    about_files = [text for text in statements if re.match(r"SELECT.*FROM files|UPDATE files", text, re.DOTALL)]
+    assert len(about_files) >= 15
     with sqlite3.connect(tmp_path / "ledger.db") as raw:
-        for text, values in selects:
-            plan = " | ".join(row[3] for row in raw.execute("EXPLAIN QUERY PLAN " + text, values))  # type: ignore[arg-type]
+        for text in about_files:
+            plan = " | ".join(row[3] for row in raw.execute("EXPLAIN QUERY PLAN " + text))
             assert "SEARCH files USING" in plan, (text, plan)
             assert "SCAN files" not in plan, (text, plan)
+            assert "TEMP B-TREE FOR ORDER" not in plan, (text, plan)
+
+
+@pytest.mark.parametrize("order", Order)
+async def test_a_claim_costs_the_same_however_many_files_wait(ledger: Ledger, order: Order) -> None:
+    """Counted in steps of SQLite's virtual machine, which no other load on the machine disturbs."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    async def cost() -> int:
+        nonlocal steps
+        steps = 0
+        assert len(await ledger.claim([Want("orders", order, 10)])) == 10
+        return steps
+
+    await on_its_thread(ledger, lambda raw: raw.set_progress_handler(step, 1))
+    await ledger.enqueue([version(f"{n:05}.csv", inode=n, mtime_ns=n) for n in range(5_000, 5_100)])
+    among_few = await cost()
+    await ledger.enqueue([version(f"{n:05}.csv", inode=n, mtime_ns=n) for n in [*range(4_000), *range(6_000, 9_000)]])
+    assert await cost() <= 1.1 * among_few
 
 
 async def test_a_full_disk_makes_transitions_wait_and_loses_none(tmp_path: Path) -> None:

@@ -6,15 +6,40 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tablefeed.ledger.queries import CHUNK, entry_of
-from tablefeed.ledger.schema import files, is_open, is_queued
+from tablefeed.ledger.prepared import Prepared
+from tablefeed.ledger.queries import ENTRY, entry_of
+from tablefeed.ledger.schema import files, is_open, is_queued, is_uploaded
 from tablefeed.model import Entry, FileVersion, Order, State
 
-_ORDERINGS: dict[Order, tuple[sa.ColumnElement[Any], ...]] = {
-    Order.OLDEST: (files.c.mtime_ns.asc(), files.c.id.asc()),
-    Order.NEWEST: (files.c.mtime_ns.desc(), files.c.id.desc()),
-    Order.NAME: (files.c.path.asc(),),
+_FREE = (files.c.feed == sa.bindparam("feed"), files.c.owner.is_(None))
+_IS_DUE = files.c.due_at <= sa.bindparam("now")
+_UP_TO = sa.bindparam("limit", type_=sa.Integer)
+
+_MOVES = Prepared(sa.select(*ENTRY).where(is_uploaded, *_FREE, _IS_DUE).order_by(files.c.due_at).limit(_UP_TO))
+_ORDERED: dict[Order, sa.Select[Any]] = {
+    order: sa.select(*ENTRY, files.c.due_at).where(is_queued, *_FREE).order_by(*by).limit(_UP_TO)
+    for order, by in {
+        Order.OLDEST: (files.c.mtime_ns.asc(), files.c.id.asc()),
+        Order.NEWEST: (files.c.mtime_ns.desc(), files.c.id.desc()),
+        Order.NAME: (files.c.path.asc(),),
+    }.items()
 }
+# Paths are in order in the index of open rows, which a query must name to be served by it.
+_ORDERED[Order.NAME] = _ORDERED[Order.NAME].where(is_open)
+_FIRST = {order: Prepared(select) for order, select in _ORDERED.items()}
+_DUE = {order: Prepared(select.where(_IS_DUE)) for order, select in _ORDERED.items()}
+
+_TAKE = Prepared(
+    sa.update(files)
+    .where(files.c.id == sa.bindparam("b_id"))
+    .values(
+        owner=sa.bindparam("owner"),
+        state=sa.case(
+            (is_queued, sa.literal_column(f"'{State.UPLOADING}'")),
+            else_=files.c.state,
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +72,21 @@ def claim(conn: sa.Connection, now: int, items: Sequence[tuple[str, Sequence[Wan
 
 
 def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]:
-    free = (files.c.feed == want.feed) & files.c.owner.is_(None)
-    moves = sa.select(files).where(is_open, free, files.c.due_at <= now, files.c.state == State.UPLOADED.value)
-    rows = list(conn.execute(moves.order_by(files.c.due_at).limit(want.limit)).mappings())
-    if (room := want.limit - len(rows)) > 0:
-        queued = sa.select(files).where(is_open, is_queued, free).order_by(*_ORDERINGS[want.order])
+    values = {"feed": want.feed, "now": now, "limit": want.limit}
+    entries = [entry_of(row) for row in _MOVES.all(conn, values)]
+    if (room := want.limit - len(entries)) > 0:
         if want.strict:
-            rows += [row for row in conn.execute(queued.limit(1)).mappings() if _may_go(row, now, want)]
+            entries += _first_if_it_may_go(conn, now, want)
         else:
-            rows += conn.execute(queued.where(files.c.due_at <= now).limit(room)).mappings()
-    ids = [row["id"] for row in rows]
-    for start in range(0, len(ids), CHUNK):
-        mine = files.c.id.in_(ids[start : start + CHUNK])
-        conn.execute(sa.update(files).where(mine).values(owner=owner))
-        sending = {"state": State.UPLOADING.value}
-        conn.execute(sa.update(files).where(mine, files.c.state == State.QUEUED.value).values(sending))
-    return [entry_of(row, claimed=True) for row in rows]
+            rows = _DUE[want.order].all(conn, {**values, "limit": room})
+            entries += [entry_of(row[:-1], claimed=True) for row in rows]
+    _TAKE.each(conn, [{"b_id": entry.id, "owner": owner} for entry in entries])
+    return entries
 
 
-def _may_go(row: sa.RowMapping, now: int, want: Want) -> bool:
-    due: bool = row["due_at"] <= now
-    return due and (want.ahead is None or comes_first(want.order, entry_of(row).version, want.ahead))
+def _first_if_it_may_go(conn: sa.Connection, now: int, want: Want) -> list[Entry]:
+    for *row, due_at in _FIRST[want.order].all(conn, {"feed": want.feed, "limit": 1}):
+        entry = entry_of(row, claimed=True)
+        if due_at <= now and (want.ahead is None or comes_first(want.order, entry.version, want.ahead)):
+            return [entry]
+    return []

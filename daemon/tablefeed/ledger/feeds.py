@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tablefeed.ledger import outbox
-from tablefeed.ledger.queries import CHUNK
-from tablefeed.ledger.schema import feeds, files
+from tablefeed.ledger.prepared import Prepared
+from tablefeed.ledger.schema import feeds
 from tablefeed.model import Notice
 
 
@@ -43,21 +43,20 @@ def know(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> lis
     return [None] * len(items)
 
 
+_ARRIVED, _DELIVERED = (
+    Prepared(sa.update(feeds).where(feeds.c.name == sa.bindparam("feed")).values({column: sa.bindparam("now")}))
+    for column in ("arrived_at", "delivered_at")
+)
+
+
 def arrived(conn: sa.Connection, now: int, names: Collection[str]) -> None:
     """Files of these feeds have come."""
-    _touch(conn, now, "arrived_at", names)
+    _ARRIVED.each(conn, [{"feed": name, "now": now} for name in names])
 
 
-def delivered(conn: sa.Connection, now: int, ids: Sequence[int]) -> None:
-    """These rows have been delivered."""
-    for start in range(0, len(ids), CHUNK):
-        named = sa.select(files.c.feed).distinct().where(files.c.id.in_(ids[start : start + CHUNK]))
-        _touch(conn, now, "delivered_at", conn.execute(named).scalars().all())
-
-
-def _touch(conn: sa.Connection, now: int, column: str, names: Collection[str]) -> None:
-    if names:
-        conn.execute(sa.update(feeds).where(feeds.c.name.in_([*names])).values({column: now}))
+def delivered(conn: sa.Connection, now: int, names: Collection[str]) -> None:
+    """Files of these feeds have been delivered."""
+    _DELIVERED.each(conn, [{"feed": name, "now": now} for name in names])
 
 
 def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:

@@ -1,92 +1,111 @@
 """Every question to the ledger. Each runs inside the caller's transaction and changes nothing."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from tablefeed.ledger.schema import datasets, files, has_content, is_closed, is_left, is_open
+from tablefeed.ledger.prepared import Prepared
+from tablefeed.ledger.schema import FsPath, datasets, files, has_content, is_closed, is_left, is_open
 from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
 
 CHUNK = 500
 """Values named in one IN (...)."""
-_VERSION = (
-    files.c.feed,
-    files.c.path,
-    files.c.device,
-    files.c.inode,
-    files.c.size,
-    files.c.mtime_ns,
-    files.c.root_inode,
-    files.c.dropped_at,
+
+_ENTRY = (
+    *("id", "state", "queued_at", "attempts", "failed_at", "duplicate_of"),
+    *("feed", "path", "device", "inode", "size", "mtime_ns", "root_inode", "dropped_at"),
+    *("grant_url", "grant_expires_at", "grant_lifetime_ms", "grant_headers"),
+    *("md5", "etag", "verified", "status", "request_id", "origin", "started_at", "finished_at"),
 )
+ENTRY = [files.c[name] for name in _ENTRY]
+"""What `entry_of` reads."""
 
 
-def entry_of(row: sa.RowMapping, *, claimed: bool = False) -> Entry:
-    """The entry that a row of `files` describes. `claimed`: the row was read just before its claim."""
-    state = State(row["state"])
+def entry_of(row: Sequence[Any], *, claimed: bool = False) -> Entry:
+    """The entry that a row of the columns `ENTRY` describes. `claimed`: the row was read just before its claim."""
+    # By position, which is several times as fast as by name.
+    entry_id, state, queued_at, attempts, failed_at, duplicate_of, *rest = row
     grant = None
-    if row["grant_url"] is not None:
-        lifetime = row["grant_lifetime_ms"] / 1000
-        grant = Grant(row["grant_url"], row["grant_expires_at"], lifetime, json.loads(row["grant_headers"]))
-    receipt = None
-    if row["md5"] is not None:
-        receipt = Receipt(
-            size=row["size"],
-            md5=row["md5"],
-            etag=row["etag"],
-            verified=row["verified"],
-            status=row["status"],
-            request_id=row["request_id"],
-            origin=row["origin"],
-            started_at=row["started_at"],
-            finished_at=row["finished_at"],
-        )
+    if rest[8] is not None:
+        url, expires_at, lifetime, headers = rest[8:12]
+        grant = Grant(url, expires_at, lifetime / 1000, json.loads(headers))
+    size = rest[4]
     return Entry(
-        id=row["id"],
-        version=_version(row),
-        state=State.UPLOADING if claimed and state is State.QUEUED else state,
-        queued_at=row["queued_at"],
-        attempts=row["attempts"],
-        failed_at=row["failed_at"],
+        id=entry_id,
+        version=FileVersion(*rest[:8]),
+        state=State.UPLOADING if claimed and state == "queued" else State(state),
+        queued_at=queued_at,
+        attempts=attempts,
+        failed_at=failed_at,
         grant=grant,
-        receipt=receipt,
-        duplicate_of=row["duplicate_of"],
+        receipt=None if rest[12] is None else Receipt(size, *rest[12:20]),
+        duplicate_of=duplicate_of,
     )
 
 
-def _version(row: sa.RowMapping) -> FileVersion:
-    return FileVersion(*(row[column.name] for column in _VERSION))
+_SIZES = (1, 10, 100, CHUNK)
+"""How many paths are asked for at a time; what is left over is filled with the last one."""
+_NAMES = [f"path_{number}" for number in range(CHUNK)]
 
 
-def open_versions(conn: sa.Connection, versions: Sequence[FileVersion]) -> Iterator[tuple[int, State, FileVersion]]:
-    """(id, state, version) of the open rows at these paths, whatever their version."""
-    for feed, paths in _by_feed(versions):
-        at_paths = sa.select(files.c.id, files.c.state, *_VERSION).where(
-            is_open, files.c.feed == feed, files.c.path.in_(paths)
-        )
-        for row in conn.execute(at_paths).mappings():
-            yield row["id"], State(row["state"]), _version(row)
+def _at_paths(which: sa.ColumnElement[bool]) -> dict[int, Prepared]:
+    """What identifies the rows at so many paths of a feed, of those that `which` is true for."""
+    columns = (files.c.id, files.c.state, files.c.path, files.c.inode, files.c.size, files.c.mtime_ns)
+    mine = sa.select(*columns).where(which, files.c.feed == sa.bindparam("feed"))
+    return {
+        size: Prepared(mine.where(files.c.path.in_([sa.bindparam(name, type_=FsPath) for name in _NAMES[:size]])))
+        for size in _SIZES
+    }
+
+
+_OPEN, _LEFT = _at_paths(is_open), _at_paths(is_left)
+
+Identity = tuple[str, int, int, int]
+"""Of a version within its feed: path, inode, size and mtime_ns, by which versions are compared."""
+
+
+def identity(version: FileVersion) -> Identity:
+    """Two versions of a feed are equal exactly where these are."""
+    return version.path, version.inode, version.size, version.mtime_ns
+
+
+def open_rows(conn: sa.Connection, feed: str, paths: Sequence[str]) -> list[tuple[int, str, Identity]]:
+    """(id, state, identity) of the open rows of a feed at these paths, whatever their version."""
+    return _rows_at(conn, _OPEN, feed, paths)
+
+
+def _rows_at(
+    conn: sa.Connection, statements: dict[int, Prepared], feed: str, paths: Sequence[str]
+) -> list[tuple[int, str, Identity]]:
+    found = []
+    for start in range(0, len(paths), CHUNK):
+        part = [*paths[start : start + CHUNK]]
+        size = next(size for size in _SIZES if size >= len(part))
+        part += part[-1:] * (size - len(part))
+        values = {"feed": feed, **dict(zip(_NAMES, part, strict=False))}
+        found += [(row[0], row[1], row[2:]) for row in statements[size].all(conn, values)]
+    return found
 
 
 def unknown(conn: sa.Connection, versions: Sequence[FileVersion]) -> list[FileVersion]:
     """Those versions that are neither open nor closed and left in place."""
-    known = {version for _, _, version in open_versions(conn, versions)}
-    for feed, paths in _by_feed(versions):
-        left = sa.select(*_VERSION).where(is_left, files.c.feed == feed, files.c.path.in_(paths))
-        known.update(_version(row) for row in conn.execute(left).mappings())
-    return [version for version in versions if version not in known]
+    known: set[tuple[str, Identity]] = set()
+    for feed, group in by_feed(versions).items():
+        paths = [version.path for version in group]
+        for statements in (_OPEN, _LEFT):
+            known.update((feed, rest) for _, _, rest in _rows_at(conn, statements, feed, paths))
+    return [version for version in versions if (version.feed, identity(version)) not in known]
 
 
-def _by_feed(versions: Sequence[FileVersion]) -> Iterator[tuple[str, list[str]]]:
-    paths: dict[str, list[str]] = {}
+def by_feed(versions: Sequence[FileVersion]) -> dict[str, list[FileVersion]]:
+    """The versions of each feed, in their order."""
+    groups: dict[str, list[FileVersion]] = {}
     for version in versions:
-        paths.setdefault(version.feed, []).append(version.path)
-    for feed, names in paths.items():
-        for start in range(0, len(names), CHUNK):
-            yield feed, names[start : start + CHUNK]
+        groups.setdefault(version.feed, []).append(version)
+    return groups
 
 
 def feeds_due(conn: sa.Connection, after: int, until: int) -> list[str]:
@@ -108,15 +127,16 @@ def counts(conn: sa.Connection) -> dict[tuple[str, State], int]:
 
 def open_entries(conn: sa.Connection, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
     """Open rows of these feeds with their last error in words, the longest waiting first."""
-    mine = sa.select(files).where(is_open, files.c.feed.in_(feeds))
+    mine = sa.select(*ENTRY, files.c.reason).where(is_open, files.c.feed.in_(feeds))
     rows = mine.order_by(files.c.queued_at, files.c.id).limit(limit)
-    return [(entry_of(row), row["reason"]) for row in conn.execute(rows).mappings()]
+    return [(entry_of(row[:-1]), row[-1]) for row in conn.execute(rows)]
 
 
 def rejected_in_place(conn: sa.Connection, feed: str, limit: int) -> list[tuple[Entry, str]]:
     """Rejected rows of a feed whose file could not be moved to `failed/` yet, with their reasons."""
-    rows = sa.select(files).where(is_left, files.c.feed == feed, files.c.state == State.REJECTED.value).limit(limit)
-    return [(entry_of(row), row["reason"] or "") for row in conn.execute(rows).mappings()]
+    mine = (is_left, files.c.feed == feed, files.c.state == State.REJECTED.value)
+    rows = sa.select(*ENTRY, files.c.reason).where(*mine).limit(limit)
+    return [(entry_of(row[:-1]), row[-1] or "") for row in conn.execute(rows)]
 
 
 def dataset_of(conn: sa.Connection, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
@@ -133,12 +153,12 @@ def has_delivered(conn: sa.Connection, feed: str, target: str, size: int) -> boo
 def delivery_of(conn: sa.Connection, feed: str, target: str, size: int, md5: str) -> Entry | None:
     """The last row of the feed that delivered this content to the datatable, itself or as a duplicate."""
     same = _delivered(feed, target, size).where(files.c.md5 == md5).order_by(files.c.id.desc()).limit(1)
-    row = conn.execute(same).mappings().first()
+    row = conn.execute(same).first()
     return None if row is None else entry_of(row)
 
 
 def _delivered(feed: str, target: str, size: int) -> sa.Select[Any]:
-    return sa.select(files).where(has_content, files.c.feed == feed, files.c.size == size, files.c.target == target)
+    return sa.select(*ENTRY).where(has_content, files.c.feed == feed, files.c.size == size, files.c.target == target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +191,9 @@ def _kept(conn: sa.Connection, which: sa.ColumnElement[bool], before: int, after
     closed_at, last_id = after
     beyond = (files.c.closed_at > closed_at) | ((files.c.closed_at == closed_at) & (files.c.id > last_id))
     rows = (
-        sa.select(files)
+        sa.select(*ENTRY, files.c.destination, files.c.closed_at)
         .where(is_closed, files.c.closed_at < before, files.c.closed_at >= closed_at, beyond, which)
         .order_by(files.c.closed_at, files.c.id)
         .limit(limit)
     )
-    return [Kept(entry_of(row), row["destination"], row["closed_at"]) for row in conn.execute(rows).mappings()]
+    return [Kept(entry_of(row[:-2]), row[-2], row[-1]) for row in conn.execute(rows)]

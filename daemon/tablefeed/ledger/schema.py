@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; what a ledger must be at for this program to use it."""
 
 
@@ -106,6 +106,7 @@ files = Table(
 is_open = files.c.closed_at.is_(None)
 is_closed = files.c.closed_at.is_not(None)
 is_queued = files.c.state == literal_column("'queued'")
+is_uploaded = files.c.state == literal_column("'uploaded'")
 is_left = files.c.left_in_place.is_(True)
 has_content = files.c.md5.is_not(None)
 is_rejected = files.c.state == literal_column("'rejected'")
@@ -118,6 +119,15 @@ Index(
     files.c.id,
     sqlite_where=is_queued,
     postgresql_where=is_queued,
+)
+# What is delivered has an owner until it is moved, so that only what could not be moved is in this index.
+waits_for_move = is_uploaded & files.c.owner.is_(None)
+Index(
+    "ix_files_moves",
+    files.c.feed,
+    files.c.due_at,
+    sqlite_where=waits_for_move,
+    postgresql_where=waits_for_move,
 )
 Index("ix_files_due", files.c.due_at, files.c.feed, sqlite_where=is_open, postgresql_where=is_open)
 Index("ix_files_left", files.c.feed, files.c.path, sqlite_where=is_left, postgresql_where=is_left)

@@ -13,15 +13,13 @@ import sqlalchemy as sa
 
 from tablefeed.errors import DeliveryError
 from tablefeed.ledger import feeds, outbox
-from tablefeed.ledger.queries import CHUNK, open_versions
+from tablefeed.ledger.prepared import Prepared
+from tablefeed.ledger.queries import CHUNK, by_feed, identity, open_rows
 from tablefeed.ledger.schema import files, is_open
-from tablefeed.model import FileVersion, Grant, Notice, Receipt, State
+from tablefeed.model import OPEN_STATES, FileVersion, Grant, Notice, Receipt, State
 
-FORGET_GRANT: dict[str, Any] = {
-    "grant_url": None,
-    "grant_expires_at": None,
-    "grant_lifetime_ms": None,
-    "grant_headers": None,
+_NO_GRANT: dict[str, Any] = {
+    name: sa.null() for name in ("grant_url", "grant_expires_at", "grant_lifetime_ms", "grant_headers")
 }
 
 
@@ -66,29 +64,51 @@ _BACK = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), el
 Transition = Callable[[sa.Connection, int, Any], list[Any]]
 
 
+def change(states: Sequence[State], *names: str, **values: Any) -> Prepared:
+    """Change the row `b_id` if it is in one of these states: columns of these names to parameters of the same names."""
+    return Prepared(_change(states, *names, **values))
+
+
+def _change(states: Sequence[State], *names: str, **values: Any) -> sa.Update:
+    fits = files.c.state.in_([sa.literal_column(f"'{state.value}'") for state in states])
+    given = {name: sa.bindparam(name, type_=files.c[name].type) for name in names}
+    return sa.update(files).where(files.c.id == sa.bindparam("b_id"), fits).values(given | values)
+
+
+_NEW = (
+    *("feed", "path", "device", "inode", "size", "mtime_ns", "root_inode", "dropped_at"),
+    *("state", "queued_at", "due_at", "attempts", "left_in_place", "error", "reason", "failed_at", "closed_at"),
+)
+_INSERT = sa.insert(files).values({name: sa.bindparam(name, type_=files.c[name].type) for name in _NEW})
+_ADD = Prepared(_INSERT)
+_ADD_TOLD = Prepared(_INSERT.returning(files.c.id))
+
+
 def enqueue(conn: sa.Connection, now: int, batches: Sequence[Sequence[FileVersion]]) -> list[int]:
     """Queue settled versions; returns how many of each batch are new.
 
     A path whose open row is queued with another version gives that row up as `gone`; a path whose row is being sent or
     moved is left alone, since the next scan sees it again.
     """
-    counts = []
-    for versions in batches:
-        present = {(v.feed, v.path): (row_id, state, v) for row_id, state, v in open_versions(conn, versions)}
-        fresh, replaced = [], []
-        for version in {(v.feed, v.path): v for v in versions}.values():
-            row_id, state, known = present.get((version.feed, version.path), (0, None, None))
-            if known == version or state in (State.UPLOADING, State.UPLOADED):
-                continue
-            fresh.append(version)
-            if state is State.QUEUED:
-                replaced.append(row_id)
+    return [sum(_enqueue(conn, now, feed, group) for feed, group in by_feed(batch).items()) for batch in batches]
+
+
+def _enqueue(conn: sa.Connection, now: int, feed: str, versions: Sequence[FileVersion]) -> int:
+    by_path = {version.path: version for version in versions}
+    present = {known[0]: (row_id, state, known) for row_id, state, known in open_rows(conn, feed, [*by_path])}
+    fresh, replaced = [], []
+    for path, version in by_path.items():
+        row_id, state, known = present.get(path, (0, None, None))
+        if state is not None and (state != State.QUEUED or known == identity(version)):
+            continue
+        fresh.append(_row(version, now, State.QUEUED))
+        if state is not None:
+            replaced.append(row_id)
+    if fresh:
         gone(conn, now, replaced)
-        if fresh:
-            conn.execute(sa.insert(files), [_row(version, now, State.QUEUED) for version in fresh])
-            feeds.arrived(conn, now, {version.feed for version in fresh})
-        counts.append(len(fresh))
-    return counts
+        _ADD.each(conn, fresh)
+        feeds.arrived(conn, now, [feed])
+    return len(fresh)
 
 
 def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
@@ -106,6 +126,10 @@ def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
         "due_at": now,
         "attempts": 0,
         "left_in_place": False,
+        "error": None,
+        "reason": None,
+        "failed_at": None,
+        "closed_at": None,
     }
 
 
@@ -115,10 +139,11 @@ def refuse(
     """Record versions that can never be delivered, as rejected and still in place; returns the new ids."""
     ids = []
     for version, error, _ in items:
-        replaced = [i for i, state, _ in open_versions(conn, [version]) if state is State.QUEUED]
-        gone(conn, now, replaced)
+        present = open_rows(conn, version.feed, [version.path])
+        gone(conn, now, [row_id for row_id, state, _ in present if state == State.QUEUED])
         row = _row(version, now, State.REJECTED) | _error(error, now) | {"closed_at": now, "left_in_place": True}
-        ids.append(conn.execute(sa.insert(files).returning(files.c.id), row).scalar_one())
+        [[row_id]] = _ADD_TOLD.each_told(conn, [row])
+        ids.append(row_id)
     feeds.arrived(conn, now, {version.feed for version, _, _ in items})
     outbox.put(conn, now, [notice for _, _, notice in items])
     return ids
@@ -126,6 +151,9 @@ def refuse(
 
 def _error(error: DeliveryError, now: int) -> dict[str, Any]:
     return {"error": type(error).__name__, "reason": str(error), "failed_at": now}
+
+
+_GRANTED = change([State.UPLOADING], *_NO_GRANT)
 
 
 def granted(conn: sa.Connection, now: int, items: Sequence[tuple[int, Grant]]) -> list[bool]:
@@ -136,11 +164,25 @@ def granted(conn: sa.Connection, now: int, items: Sequence[tuple[int, Grant]]) -
             "grant_url": grant.url,
             "grant_expires_at": grant.expires_at,
             "grant_lifetime_ms": round(grant.lifetime * 1000),
-            "grant_headers": json.dumps(dict(grant.headers)),
+            "grant_headers": json.dumps({**grant.headers}) if grant.headers else "{}",
         }
         for entry_id, grant in items
     ]
-    return update(conn, rows, State.UPLOADING)
+    return _GRANTED.each(conn, rows)
+
+
+_RECEIPT = ("md5", "etag", "verified", "status", "request_id", "origin", "started_at", "finished_at")
+_UPLOADED = Prepared(
+    _change(
+        [State.UPLOADING],
+        *("target", "duplicate_of", "due_at", *_RECEIPT),
+        state=sa.literal_column(f"'{State.UPLOADED}'"),
+        attempts=sa.literal_column("0"),
+        error=sa.null(),
+        reason=sa.null(),
+        **_NO_GRANT,
+    ).returning(files.c.feed)
+)
 
 
 def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[bool]:
@@ -151,13 +193,9 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[b
     rows = [
         {
             "b_id": item.entry_id,
-            "state": State.UPLOADED.value,
             "target": item.target,
             "duplicate_of": item.duplicate_of,
             "due_at": now,
-            "attempts": 0,
-            "error": None,
-            "reason": None,
             "md5": receipt.md5,
             "etag": receipt.etag,
             "verified": receipt.verified,
@@ -166,16 +204,26 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[b
             "origin": receipt.origin,
             "started_at": receipt.started_at,
             "finished_at": receipt.finished_at,
-            **FORGET_GRANT,
         }
         for item in items
         for receipt in [item.receipt]
     ]
-    changed = update(conn, rows, State.UPLOADING)
-    sent = [item.entry_id for item, done in zip(items, changed, strict=True) if done and item.duplicate_of is None]
-    feeds.delivered(conn, now, sent)
-    outbox.put(conn, now, [item.notice for item, done in zip(items, changed, strict=True) if done])
-    return changed
+    told = [*zip(items, _UPLOADED.each_told(conn, rows), strict=True)]
+    feeds.delivered(conn, now, {row[0] for item, row in told if row is not None and item.duplicate_of is None})
+    outbox.put(conn, now, [item.notice for item, row in told if row is not None])
+    return [row is not None for _, row in told]
+
+
+_WAS_SENT = files.c.duplicate_of.is_(None)
+_ARCHIVED = change(
+    [State.UPLOADED],
+    *("closed_at", "destination", "left_in_place"),
+    owner=sa.null(),
+    state=sa.case(
+        (_WAS_SENT, sa.literal_column(f"'{State.ARCHIVED}'")),
+        else_=sa.literal_column(f"'{State.SKIPPED}'"),
+    ),
+)
 
 
 def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
@@ -184,33 +232,33 @@ def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bo
         {
             "b_id": item.entry_id,
             "closed_at": now,
-            "owner": None,
             "destination": item.destination,
             "left_in_place": item.left_in_place,
         }
         for item in items
     ]
-    sent = files.c.duplicate_of.is_(None)
-    return update(conn, rows, State.UPLOADED, state=sa.case((sent, State.ARCHIVED.value), else_=State.SKIPPED.value))
+    return _ARCHIVED.each(conn, rows)
+
+
+_REJECTED = change(
+    [State.UPLOADING],
+    *("closed_at", "error", "reason", "failed_at"),
+    state=sa.literal_column(f"'{State.REJECTED}'"),
+    owner=sa.null(),
+    left_in_place=sa.true(),
+    **_NO_GRANT,
+)
 
 
 def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryError, Notice | None]]) -> list[bool]:
     """Close rows whose file can never be delivered; the file is still in place until `set_aside`."""
-    rows = [
-        {
-            "b_id": entry_id,
-            "state": State.REJECTED.value,
-            "closed_at": now,
-            "owner": None,
-            "left_in_place": True,
-            **FORGET_GRANT,
-            **_error(error, now),
-        }
-        for entry_id, error, _ in items
-    ]
-    changed = update(conn, rows, State.UPLOADING)
+    rows = [{"b_id": entry_id, "closed_at": now, **_error(error, now)} for entry_id, error, _ in items]
+    changed = _REJECTED.each(conn, rows)
     outbox.put(conn, now, [notice for (_, _, notice), done in zip(items, changed, strict=True) if done])
     return changed
+
+
+_SET_ASIDE = change([State.REJECTED], "destination", "left_in_place")
 
 
 def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
@@ -218,27 +266,43 @@ def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[b
     rows = [
         {"b_id": item.entry_id, "destination": item.destination, "left_in_place": item.left_in_place} for item in items
     ]
-    return update(conn, rows, State.REJECTED)
+    return _SET_ASIDE.each(conn, rows)
+
+
+_GONE = change(
+    [State.QUEUED, State.UPLOADING],
+    "closed_at",
+    state=sa.literal_column(f"'{State.GONE}'"),
+    owner=sa.null(),
+    **_NO_GRANT,
+)
 
 
 def gone(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
     """Close rows whose version vanished before it was sent."""
-    rows = [
-        {"b_id": entry_id, "state": State.GONE.value, "closed_at": now, "owner": None, **FORGET_GRANT}
-        for entry_id in ids
-    ]
-    return update(conn, rows, State.QUEUED, State.UPLOADING)
+    return _GONE.each(conn, [{"b_id": entry_id, "closed_at": now} for entry_id in ids])
+
+
+def _failing(**values: Any) -> Prepared:
+    return change(
+        OPEN_STATES,
+        *("due_at", "error", "reason", "failed_at"),
+        owner=sa.null(),
+        state=_BACK,
+        attempts=files.c.attempts + sa.bindparam("counted", type_=sa.Integer),
+        **values,
+    )
+
+
+_FAILED = {True: _failing(), False: _failing(**_NO_GRANT)}
+"""By whether the grant is kept."""
 
 
 def failed(conn: sa.Connection, now: int, items: Sequence[Failure]) -> list[bool]:
     """Put rows back: those being sent into the queue, those being moved into the wait for the next move."""
     for item in items:
-        values: dict[str, Any] = {"owner": None, "due_at": item.due_at, **_error(item.error, now)}
-        if item.counts:
-            values["attempts"] = files.c.attempts + 1
-        if not item.keep_grant:
-            values |= FORGET_GRANT
-        conn.execute(sa.update(files).where(files.c.id == item.entry_id, is_open).values(state=_BACK, **values))
+        row = {"b_id": item.entry_id, "due_at": item.due_at, "counted": int(item.counts), **_error(item.error, now)}
+        _FAILED[item.keep_grant].each(conn, [row])
     return [True] * len(items)
 
 
@@ -272,34 +336,3 @@ def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list
         held = is_open & (files.c.owner.is_not(None) if owner is None else files.c.owner == owner)
         counts.append(conn.execute(sa.update(files).where(held).values(state=_BACK, owner=None)).rowcount)
     return counts
-
-
-def update(
-    conn: sa.Connection, rows: list[dict[str, Any]], *states: State, **computed: sa.ColumnElement[Any]
-) -> list[bool]:
-    """Update rows (all of one shape) by `b_id` where they are in one of `states`; `computed` is the same for all.
-
-    Returns whether each row changed.
-    """
-    if not rows:
-        return []
-    ids = [row["b_id"] for row in rows]
-    values = computed | {name: sa.bindparam(name) for name in rows[0] if name != "b_id"}
-    statement = (
-        sa.update(files)
-        .where(files.c.id == sa.bindparam("b_id"), sa.or_(*(files.c.state == s.value for s in states)))
-        .values(values)
-    )
-    present = _ids_in(conn, ids, states)
-    if present:
-        conn.execute(statement, [row for row in rows if row["b_id"] in present])
-    return [entry_id in present for entry_id in ids]
-
-
-def _ids_in(conn: sa.Connection, ids: list[int], states: Sequence[State]) -> set[int]:
-    wanted = [state.value for state in states]
-    found: set[int] = set()
-    for start in range(0, len(ids), CHUNK):
-        chunk = files.c.id.in_(ids[start : start + CHUNK])
-        found.update(conn.execute(sa.select(files.c.id).where(chunk, files.c.state.in_(wanted))).scalars())
-    return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tablefeed.ledger.schema import datasets, files, is_closed, is_left
-from tablefeed.ledger.transitions import update
+from tablefeed.ledger.transitions import change
 from tablefeed.model import State
 
 
@@ -29,22 +29,24 @@ def keep_dataset(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, 
     return [None] * len(items)
 
 
+_RETRIED = change([State.REJECTED], destination=sa.null(), left_in_place=sa.false())
+_REMOVED = change([State.ARCHIVED, State.SKIPPED], "removed_at")
+_VANISHED = change([State.ARCHIVED, State.SKIPPED, State.REJECTED], left_in_place=sa.false())
+
+
 def retried(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
     """Let go of rejected files: they lie in their drop directory again, to be found like any other."""
-    rows = [{"b_id": entry_id, "destination": None, "left_in_place": False} for entry_id in ids]
-    return update(conn, rows, State.REJECTED)
+    return _RETRIED.each(conn, [{"b_id": entry_id} for entry_id in ids])
 
 
 def removed(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
     """Record that archived files are gone from the archive."""
-    rows = [{"b_id": entry_id, "removed_at": now} for entry_id in ids]
-    return update(conn, rows, State.ARCHIVED, State.SKIPPED)
+    return _REMOVED.each(conn, [{"b_id": entry_id, "removed_at": now} for entry_id in ids])
 
 
 def vanished(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
     """Record that files which were left in their drop directory are gone from there."""
-    rows = [{"b_id": entry_id, "left_in_place": False} for entry_id in ids]
-    return update(conn, rows, State.ARCHIVED, State.SKIPPED, State.REJECTED)
+    return _VANISHED.each(conn, [{"b_id": entry_id} for entry_id in ids])
 
 
 def purge(conn: sa.Connection, now: int, items: Sequence[Purge]) -> list[int]:
