@@ -3,11 +3,26 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+FULL = 16
+"""Items with which a batch waits for no more."""
+LONGEST_LINGER = 0.005
+_LINGER_STEP = 0.001
+
+
+def linger(last: int) -> float:
+    """Seconds for which a batch waits to get fuller, when the last one had so many items.
+
+    Nothing where one caller alone is at work, so that it never waits for company. The more there are, the more come
+    within a few milliseconds, and what a batch costs by itself is shared by all of them.
+    """
+    return min(max(0, last - 1) * _LINGER_STEP, LONGEST_LINGER)
 
 
 class Batcher(Generic[T, R]):
@@ -18,14 +33,24 @@ class Batcher(Generic[T, R]):
     """
 
     def __init__(
-        self, process: Callable[[list[T]], Sequence[R | Exception]], *, executor: Executor, max_batch: int = 1_000
+        self,
+        process: Callable[[list[T]], Sequence[R | Exception]],
+        *,
+        executor: Executor,
+        max_batch: int = 1_000,
+        linger: Callable[[int], float] = lambda _: 0.0,
     ) -> None:
         """`process` runs in `executor` and returns one result an item, in their order; an exception among them is
         raised in that item's caller alone. What it raises itself is raised in every caller of the batch.
+
+        `linger` gives the seconds for which a batch that is not `FULL` waits for more, by the size of the last one.
         """
         self._process = process
         self._executor = executor
         self._max_batch = max_batch
+        self._linger = linger
+        self._last = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -43,15 +68,34 @@ class Batcher(Generic[T, R]):
         self._waiting.append((item, future))
         if self._idle.is_set():
             self._idle.clear()
-            loop.call_soon(self._begin)
+            loop.call_soon(self._prepare)
+        elif self._timer is not None and len(self._waiting) >= FULL:
+            self._begin_at_once()
         return await future
 
     async def close(self) -> None:
         """Take nothing more, and wait until all that was submitted is done."""
         self._closed = True
+        if self._timer is not None:
+            self._begin_at_once()
         await self._idle.wait()
 
+    def _prepare(self) -> None:
+        """Begin the next batch, now or when it had time to get fuller."""
+        seconds = self._linger(self._last)
+        if not self._waiting or len(self._waiting) >= FULL or seconds <= 0 or self._closed:
+            self._begin()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+
+    def _begin_at_once(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            asyncio.get_running_loop().call_soon(self._begin)
+
     def _begin(self) -> None:
+        self._timer = None
         items: list[T] = []
         futures: list[asyncio.Future[R]] = []
         while self._waiting and len(items) < self._max_batch:
@@ -62,13 +106,24 @@ class Batcher(Generic[T, R]):
         if not items:
             self._idle.set()
             return
+        self._last = len(items)
         loop = asyncio.get_running_loop()
         try:
-            running = loop.run_in_executor(self._executor, self._process, items)
+            running = self._executor.submit(self._process, items)
         except RuntimeError as error:
             loop.call_soon(self._end, futures, error)
         else:
-            running.add_done_callback(lambda done: self._end(futures, _outcome(done, len(items))))
+            # One call into the loop wakes all callers.
+            running.add_done_callback(partial(self._tell, loop, futures))
+
+    def _tell(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        futures: list[asyncio.Future[R]],
+        done: Future[Sequence[R | Exception]],
+    ) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._end, futures, _outcome(done, len(futures)))
 
     def _end(self, futures: list[asyncio.Future[R]], outcome: Sequence[R | Exception] | BaseException) -> None:
         if isinstance(outcome, BaseException):
@@ -83,10 +138,10 @@ class Batcher(Generic[T, R]):
                     future.set_exception(result)
                 else:
                     future.set_result(result)
-        self._begin()
+        self._prepare()
 
 
-def _outcome(done: asyncio.Future[Sequence[R | Exception]], count: int) -> Sequence[R | Exception] | BaseException:
+def _outcome(done: Future[Sequence[R | Exception]], count: int) -> Sequence[R | Exception] | BaseException:
     if done.cancelled():
         return RuntimeError("the executor was shut down before the batch began")
     error = done.exception()

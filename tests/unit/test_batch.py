@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tablefeed.batch import Batcher
+from tablefeed.batch import FULL, LONGEST_LINGER, Batcher, linger
 
 
 @pytest.fixture
@@ -183,3 +183,63 @@ async def test_it_is_cheap(executor: ThreadPoolExecutor) -> None:
     await asyncio.gather(*(caller() for _ in range(100)))
     assert sum(hops) == 10_000
     assert len(hops) <= 200
+
+
+def test_one_caller_alone_never_waits_for_company() -> None:
+    """What follows a batch of one begins at once; the fuller the last batch was the longer, but never for long."""
+    assert linger(0) == linger(1) == 0
+    seconds = [linger(last) for last in range(1, 2_000)]
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[1] < seconds[-1] == LONGEST_LINGER
+
+
+class Lingering:
+    """A batcher whose batches wait for ever for more, once there was one of several items."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.batches: list[list[int]] = []
+        self.batcher: Batcher[int, int] = Batcher(
+            self._process, executor=executor, linger=lambda last: 3600.0 if last > 1 else 0.0
+        )
+
+    def _process(self, items: list[int]) -> list[int | Exception]:
+        self.batches.append(items)
+        return [*items]
+
+
+async def test_a_batch_waits_for_others_where_there_were_some_until_it_is_full(executor: ThreadPoolExecutor) -> None:
+    """It begins with the item that makes it full, whatever time is left."""
+    lingering = Lingering(executor)
+    await asyncio.gather(*await submitted(lingering.batcher, 1, 2))
+    waiting = await submitted(lingering.batcher, *range(FULL - 1))
+    last = await submitted(lingering.batcher, FULL - 1)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*waiting, *last)
+    assert lingering.batches == [[1, 2], [*range(FULL)]]
+
+
+async def test_a_batch_that_waits_for_others_has_its_time(executor: ThreadPoolExecutor) -> None:
+    """It begins without them when the time is up, and the next one, after a caller alone, at once."""
+    lingers: list[int] = []
+
+    def short(last: int) -> float:
+        lingers.append(last)
+        return linger(last)
+
+    batcher: Batcher[int, int] = Batcher(lambda items: [*items], executor=executor, linger=short)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*await submitted(batcher, 1, 2))
+        assert await batcher.submit(3) == 3
+        assert await batcher.submit(4) == 4
+    assert 2 in lingers
+    assert lingers[-1] == 1
+
+
+async def test_close_lets_no_batch_wait_for_others(executor: ThreadPoolExecutor) -> None:
+    """What waits then is done at once."""
+    lingering = Lingering(executor)
+    await asyncio.gather(*await submitted(lingering.batcher, 1, 2))
+    [waiting] = await submitted(lingering.batcher, 3)
+    async with asyncio.timeout(10):
+        await lingering.batcher.close()
+    assert await waiting == 3

@@ -17,6 +17,7 @@ from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
 from tablefeed.ledger.schema import HEAD
 
 LOCK_SUFFIX = ".lock"
+_JOURNAL_PAGES = 4_000
 _LOOKS = 10_000
 """How often the lock is tried while others only look at it."""
 _WAITING_HELPS = ("full", "disk i/o error", "locked", "unable to open", "readonly")
@@ -120,6 +121,8 @@ def connect(url: str) -> sa.Connection:
             connection.exec_driver_sql("PRAGMA foreign_keys=ON")
             # A grant that was cleared is overwritten: it may be valid for a month yet.
             connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            # In pages of 4 KiB. What changes again and again is copied into the database the more seldom.
+            connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={_JOURNAL_PAGES}")
             connection.commit()
             # The journal of a killed daemon holds grants that were cleared since.
             empty_journal(connection)

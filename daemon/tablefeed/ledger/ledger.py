@@ -7,13 +7,12 @@ All statements run on one thread of the ledger's own. Transitions that arrive wh
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
 
-from tablefeed.batch import Batcher
+from tablefeed.batch import Batcher, linger
 from tablefeed.clock import steady
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, feeds, queries, transitions, upkeep
@@ -33,10 +32,8 @@ log = structlog.get_logger("ledger")
 _GROUP = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Op:
-    transition: Transition
-    item: Any
+_Op = tuple[Transition, Any]
+"""A transition and its item."""
 
 
 class Ledger:
@@ -64,7 +61,9 @@ class Ledger:
         self._owner = owner
         self._clock = clock
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._batcher: Batcher[_Op, Any] = Batcher(self._commit, executor=self._executor, max_batch=_GROUP)
+        self._batcher: Batcher[_Op, Any] = Batcher(
+            self._commit, executor=self._executor, max_batch=_GROUP, linger=linger
+        )
         self._lock: engine.Lock | None = None
         self._conn: sa.Connection
         self._outlast = Outlast(sleep)
@@ -82,8 +81,8 @@ class Ledger:
         """
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
-            held: int = await self._batcher.submit(_Op(transitions.release, None))
-            await self._batcher.submit(_Op(transitions.bound_waits, round(LONGEST_ASKED * 1000)))
+            held: int = await self._batcher.submit((transitions.release, None))
+            await self._batcher.submit((transitions.bound_waits, round(LONGEST_ASKED * 1000)))
         except DiskTrouble as error:
             self._abandon()
             raise LedgerUnusable(str(error), "Free space, or set [ledger] url to a file on a local disk") from None
@@ -109,7 +108,7 @@ class Ledger:
         Where that cannot be written now, the next start does it.
         """
         try:
-            await self._batcher.submit(_Op(transitions.release, self._owner))
+            await self._batcher.submit((transitions.release, self._owner))
         except DiskTrouble as error:
             log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
         await self._batcher.close()
@@ -124,18 +123,22 @@ class Ledger:
         self._conn.engine.dispose()
 
     async def _do(self, transition: Transition, item: Any) -> Any:
-        return await self._outlast(lambda: self._batcher.submit(_Op(transition, item)))
+        op = (transition, item)
+        try:
+            return await self._batcher.submit(op)
+        except DiskTrouble as error:
+            return await self._outlast.after(error, lambda: self._batcher.submit(op))
 
     def _commit(self, ops: list[_Op]) -> list[Any]:
         kinds: dict[Transition, list[int]] = {}
-        for index, op in enumerate(ops):
-            kinds.setdefault(op.transition, []).append(index)
+        for index, (transition, _) in enumerate(ops):
+            kinds.setdefault(transition, []).append(index)
         results: list[Any] = [None] * len(ops)
         now = self._now()
         began = steady()
         with engine.translated(self._url), self._conn.begin():
             for transition, indexes in kinds.items():
-                outcome = transition(self._conn, now, [ops[index].item for index in indexes])
+                outcome = transition(self._conn, now, [ops[index][1] for index in indexes])
                 for index, result in zip(indexes, outcome, strict=True):
                     results[index] = result
         self._committed(steady() - began, len(ops))
@@ -149,7 +152,10 @@ class Ledger:
             with engine.translated(self._url), self._conn.begin():
                 return query(self._conn, *args)
 
-        return await self._outlast(lambda: asyncio.get_running_loop().run_in_executor(self._executor, run))
+        def attempt() -> Awaitable[R]:
+            return asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+        return await self._outlast(attempt)
 
     async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those versions that are neither open nor closed and left in their directory."""

@@ -30,25 +30,33 @@ class Outlast:
     async def __call__(self, attempt: Callable[[], Awaitable[R]]) -> R:
         """What `attempt` returns when it does not raise DiskTrouble."""
         try:
-            return await self._until_done(attempt)
+            return await attempt()
+        except DiskTrouble as error:
+            return await self.after(error, attempt)
+
+    async def after(self, error: DiskTrouble, attempt: Callable[[], Awaitable[R]]) -> R:
+        """What `attempt` returns when it raises DiskTrouble no more, as it did now for the first time."""
+        try:
+            return await self._until_done(error, attempt)
         finally:
             self._held_up.pop(attempt, None)
 
-    async def _until_done(self, attempt: Callable[[], Awaitable[R]]) -> R:
+    async def _until_done(self, error: DiskTrouble, attempt: Callable[[], Awaitable[R]]) -> R:
         wait = _FIRST_WAIT
         while True:
+            self._held_up[attempt] = str(error)
+            if not self._in_trouble:
+                log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
+            self._in_trouble = True
+            await self._sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
             try:
                 result = await attempt()
-            except DiskTrouble as error:
-                self._held_up[attempt] = str(error)
-                if not self._in_trouble:
-                    log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
-                self._in_trouble = True
-                await self._sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
+            except DiskTrouble as again:
+                error = again
             else:
                 # Only what had failed proves it: what reads, or changes nothing, succeeds on a full disk too.
-                if self._in_trouble and wait > _FIRST_WAIT:
+                if self._in_trouble:
                     self._in_trouble = False
                     log.info("ledger_writable_again")
                 return result
