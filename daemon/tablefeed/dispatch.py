@@ -48,6 +48,9 @@ class Front:
     """What that file waits for."""
 
 
+_NO_FRONT = Front()
+
+
 def plan(demands: Sequence[Demand], room: int) -> dict[str, int]:
     """How many files to claim of each feed, given in the order of their turns.
 
@@ -131,11 +134,12 @@ class Dispatcher:
         self._steady = steady
         self._ended = ended
         self._in_flight: Counter[str] = Counter()
+        """By feed, of those that have any."""
         self._maybe = dict.fromkeys(feeds)
         """Feeds that may have due files, in the order of their turns."""
         self._alarm = 0
         """When the ledger must be asked for due rows, in Unix milliseconds; 0: at once."""
-        self._asked_until = 0
+        self._asked_until = self._now()
         self._tick_at = steady() + TICK
         self._lead = wall() - steady()
         self._wake = asyncio.Event()
@@ -197,8 +201,10 @@ class Dispatcher:
                 await self._work(entry)
             finally:
                 self._in_flight[feed] -= 1
+                if not self._in_flight[feed]:
+                    del self._in_flight[feed]
                 self._gates.ended(feed, entry.id)
-                if self._room() > 0 or self._in_flight[feed] == 0:
+                if feed not in self._in_flight or self._room() > 0:
                     self._wake.set()
                 self._ended()
 
@@ -230,14 +236,20 @@ class Dispatcher:
         if following is not None:
             self.due_at(following)
 
+    def _eligible(self, room: int) -> list[str]:
+        """Feeds that may get a file now: without room those alone that have none in flight, often few of very many."""
+        maybe = self._maybe if room else [feed for feed in self._maybe if feed not in self._in_flight]
+        return [feed for feed in maybe if feed in self._feeds and feed not in self._paused]
+
     async def _claim(self) -> list[Entry]:
-        self._maybe = {feed: None for feed in self._maybe if feed in self._feeds and feed not in self._paused}
-        fronts = {feed: self._front(feed) if self._feeds[feed].strict else Front() for feed in self._maybe}
-        counts = plan([self._demand(feed) for feed, front in fronts.items() if front is not None], self._room())
+        room = self._room()
+        eligible = self._eligible(room)
+        fronts = {feed: self._front(feed) if self._feeds[feed].strict else _NO_FRONT for feed in eligible}
+        counts = plan([self._demand(feed) for feed, front in fronts.items() if front is not None], room)
         counts = {feed: count for feed, count in counts.items() if self._gates.probe(feed)}
         if not counts:
             return []
-        wants = [self._want(feed, count, fronts[feed] or Front()) for feed, count in counts.items()]
+        wants = [self._want(feed, count, fronts[feed] or _NO_FRONT) for feed, count in counts.items()]
         for feed in counts:
             del self._maybe[feed]
         entries = await self._queue.claim(wants)
@@ -270,7 +282,7 @@ class Dispatcher:
 
     async def _sleep(self) -> None:
         seconds = max(0.0, min(self._tick_at - self._steady(), (self._alarm - self._now()) / 1000))
-        probe = self._gates.next_probe(self._maybe)
+        probe = self._gates.next_probe(self._eligible(self._room()))
         if probe is not None:
             seconds = min(seconds, max(0.0, probe - self._steady()))
         # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with the event.
