@@ -1,15 +1,19 @@
 """Every question to the ledger. Each runs inside the caller's transaction and changes nothing."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from itertools import chain
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from tablefeed.ledger.prepared import Prepared
 from tablefeed.ledger.schema import FsPath, datasets, files, has_content, is_closed, is_left, is_open
 from tablefeed.model import Entry, FileVersion, Grant, Receipt, State
+
+T = TypeVar("T")
 
 CHUNK = 500
 """Values named in one IN (...)."""
@@ -47,21 +51,7 @@ def entry_of(row: Sequence[Any], *, claimed: bool = False) -> Entry:
 
 
 _SIZES = (1, 10, 100, CHUNK)
-"""How many paths are asked for at a time; what is left over is filled with the last one."""
-_NAMES = [f"path_{number}" for number in range(CHUNK)]
-
-
-def _at_paths(which: sa.ColumnElement[bool]) -> dict[int, Prepared]:
-    """What identifies the rows at so many paths of a feed, of those that `which` is true for."""
-    columns = (files.c.id, files.c.state, files.c.path, files.c.inode, files.c.size, files.c.mtime_ns)
-    mine = sa.select(*columns).where(which, files.c.feed == sa.bindparam("feed"))
-    return {
-        size: Prepared(mine.where(files.c.path.in_([sa.bindparam(name, type_=FsPath) for name in _NAMES[:size]])))
-        for size in _SIZES
-    }
-
-
-_OPEN, _LEFT = _at_paths(is_open), _at_paths(is_left)
+"""How many versions are asked for at a time; what is left over is filled with the last one."""
 
 Identity = tuple[str, int, int, int]
 """Of a version within its feed: path, inode, size and mtime_ns, by which versions are compared."""
@@ -72,32 +62,65 @@ def identity(version: FileVersion) -> Identity:
     return version.path, version.inode, version.size, version.mtime_ns
 
 
+_IDENTITY = [files.c[name] for name in ("path", "inode", "size", "mtime_ns")]
+_NAMES = [f"{column.name}_{number}" for number in range(CHUNK) for column in _IDENTITY]
+_FEED = sa.bindparam("feed", type_=sa.Text)
+
+
+@cache
+def _at_paths(size: int) -> Prepared:
+    """The open rows at so many paths of a feed."""
+    paths = [sa.bindparam(name, type_=FsPath) for name in _NAMES[: 4 * size : 4]]
+    mine = sa.select(files.c.id, files.c.state, *_IDENTITY)
+    return Prepared(mine.where(is_open, files.c.feed == _FEED, files.c.path.in_(paths)))
+
+
+@cache
+def _not_among(size: int) -> Prepared:
+    """The numbers of those of so many versions of a feed that are neither open nor closed and left in place."""
+    named = [sa.bindparam(name, type_=_IDENTITY[index % 4].type) for index, name in enumerate(_NAMES[: 4 * size])]
+    rows = [(sa.literal_column(str(number)), *named[4 * number : 4 * number + 4]) for number in range(size)]
+    columns = [sa.column("number", sa.Integer), *(sa.column(it.name, it.type) for it in _IDENTITY)]
+    # SQLite names the columns of values in a CTE only.
+    offered = sa.values(*columns).data(rows).cte("offered")
+    same = sa.and_(files.c.feed == _FEED, *(column == offered.c[column.name] for column in _IDENTITY))
+    known = [sa.exists().where(which, same).correlate(offered) for which in (is_open, is_left)]
+    return Prepared(sa.select(offered.c.number).where(*(~one for one in known)))
+
+
 def open_rows(conn: sa.Connection, feed: str, paths: Sequence[str]) -> list[tuple[int, str, Identity]]:
     """(id, state, identity) of the open rows of a feed at these paths, whatever their version."""
-    return _rows_at(conn, _OPEN, feed, paths)
-
-
-def _rows_at(
-    conn: sa.Connection, statements: dict[int, Prepared], feed: str, paths: Sequence[str]
-) -> list[tuple[int, str, Identity]]:
     found = []
     for start in range(0, len(paths), CHUNK):
-        part = [*paths[start : start + CHUNK]]
-        size = next(size for size in _SIZES if size >= len(part))
-        part += part[-1:] * (size - len(part))
-        values = {"feed": feed, **dict(zip(_NAMES, part, strict=False))}
-        found += [(row[0], row[1], row[2:]) for row in statements[size].all(conn, values)]
+        part, size = _filled(paths[start : start + CHUNK])
+        values = {"feed": feed, **dict(zip(_NAMES[::4], part, strict=False))}
+        found += [(row[0], row[1], row[2:]) for row in _at_paths(size).all(conn, values)]
     return found
 
 
 def unknown(conn: sa.Connection, versions: Sequence[FileVersion]) -> list[FileVersion]:
     """Those versions that are neither open nor closed and left in place."""
-    known: set[tuple[str, Identity]] = set()
-    for feed, group in by_feed(versions).items():
-        paths = [version.path for version in group]
-        for statements in (_OPEN, _LEFT):
-            known.update((feed, rest) for _, _, rest in _rows_at(conn, statements, feed, paths))
-    return [version for version in versions if (version.feed, identity(version)) not in known]
+    groups = by_feed(versions)
+    found = [version for feed, group in groups.items() for version in _unknown(conn, feed, group)]
+    if len(groups) > 1:
+        strangers = {*found}
+        return [version for version in versions if version in strangers]
+    return found
+
+
+def _unknown(conn: sa.Connection, feed: str, versions: Sequence[FileVersion]) -> Iterator[FileVersion]:
+    for start in range(0, len(versions), CHUNK):
+        offered = versions[start : start + CHUNK]
+        part, size = _filled(offered)
+        values = dict(zip(_NAMES, chain.from_iterable(map(identity, part)), strict=False))
+        numbers = sorted(number for (number,) in _not_among(size).all(conn, {"feed": feed, **values}))
+        yield from (offered[number] for number in numbers if number < len(offered))
+
+
+def _filled(part: Sequence[T]) -> tuple[list[T], int]:
+    """As many as a statement takes, the last one again and again where there are fewer."""
+    size = next(size for size in _SIZES if size >= len(part))
+    return [*part, *[part[-1]] * (size - len(part))], size
 
 
 def by_feed(versions: Sequence[FileVersion]) -> dict[str, list[FileVersion]]:
