@@ -31,7 +31,7 @@ class Prepared:
         with _Cursor(conn, form.text) as cursor:
             cursor.execute(form.text, form.bound(values))
             rows = cursor.fetchall()
-        return form.read(rows) if form.results else rows
+        return [tuple(processed(row, form.results)) for row in rows] if form.results else rows
 
     def each(self, conn: sa.Connection, rows: Iterable[Values]) -> list[bool]:
         """Run it for each of these; returns whether it changed something."""
@@ -75,34 +75,34 @@ class _Form:
         self.bound = _binder(compiled.positiontup, fixed, processors)
         self.results = _result_processors(statement, dialect)
 
-    def read(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
-        """Rows as Python has them."""
-        found = []
-        for row in rows:
-            values = [*row]
-            for index, process in self.results:
-                values[index] = process(values[index])
-            found.append(tuple(values))
-        return found
-
 
 def _binder(names: Sequence[str] | None, fixed: Values, processors: Mapping[str, _Process]) -> Callable[[Values], Any]:
     """What makes the driver's parameters of a statement's; `names`: their order, None where they go by name."""
 
-    def by_name(values: Values) -> Values:
-        given = {**fixed, **values} if fixed or processors else values
-        for name, process in processors.items():
-            given[name] = process(given[name])  # type: ignore[index]  # it is our own where there are processors
-        return given
+    def by_name(values: Values) -> dict[str, Any]:
+        given = {**fixed, **values}
+        return {name: processors[name](value) if name in processors else value for name, value in given.items()}
 
     if names is None:
         return by_name
-    if len(names) == 0:
-        return lambda values: ()
-    if len(names) == 1:
-        return lambda values: (by_name(values)[names[0]],)
+    if len(names) < 2:
+        return lambda values: [by_name(values)[name] for name in names]
     pick = itemgetter(*names)
-    return lambda values: pick(by_name(values))
+    where = [(index, processors[name]) for index, name in enumerate(names) if name in processors]
+
+    def by_position(values: Values) -> Sequence[Any]:
+        given: Sequence[Any] = pick({**fixed, **values} if fixed else values)
+        return processed(given, where) if where else given
+
+    return by_position
+
+
+def processed(row: Sequence[Any], where: Sequence[tuple[int, _Process]]) -> list[Any]:
+    """The row with what these make of the values at their places."""
+    values = [*row]
+    for index, process in where:
+        values[index] = process(values[index])
+    return values
 
 
 def _result_processors(statement: Any, dialect: Dialect) -> list[tuple[int, _Process]]:
