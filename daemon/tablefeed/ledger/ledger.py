@@ -1,42 +1,29 @@
 """The ledger as the rest of the daemon sees it: async methods, each durable when it returns.
 
-All statements run on one thread of the ledger's own. Transitions that arrive while a commit runs are committed together
-(group commit): same-kind ones as one statement, all as one transaction.
+How that is done is `committer.py`'s; here is what can be done.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
-import sqlalchemy as sa
 import structlog
 
-from tablefeed.batch import Batcher, linger
-from tablefeed.clock import steady
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
-from tablefeed.ledger import engine, feeds, queries, transitions, upkeep
+from tablefeed.ledger import arrivals, engine, feeds, queries, transitions, upkeep
 from tablefeed.ledger.claim import Want, claim
+from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.outbox import Outbox
-from tablefeed.ledger.outlast import Outlast
 from tablefeed.ledger.queries import Cursor, Kept
-from tablefeed.ledger.transitions import Closing, Delivery, Failure, Transition
+from tablefeed.ledger.transitions import Closing, Delivery, Failure
 from tablefeed.ledger.upkeep import Purge
 from tablefeed.model import Entry, FileVersion, Grant, Notice, Receipt, State
 from tablefeed.retry import LONGEST_ASKED
 
-R = TypeVar("R")
 log = structlog.get_logger("ledger")
 
-_GROUP = 2_000
 
-
-_Op = tuple[Transition, Any]
-"""A transition and its item."""
-
-
-class Ledger:
+class Ledger(Committer):
     """The durable record of every file version, and the queue of those still open.
 
     While the disk is full or broken, transitions wait inside until they are durable: nothing is claimed, nothing is
@@ -56,23 +43,10 @@ class Ledger:
 
         `committed` is called on the ledger's thread with what each commit took and how many transitions it made.
         """
-        self._committed = committed
-        self._url = url
+        super().__init__(url, clock=clock, sleep=sleep, committed=committed)
         self._owner = owner
-        self._clock = clock
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._batcher: Batcher[_Op, Any] = Batcher(
-            self._commit, executor=self._executor, max_batch=_GROUP, linger=linger
-        )
         self._lock: engine.Lock | None = None
-        self._conn: sa.Connection
-        self._outlast = Outlast(sleep)
         self.outbox = Outbox(self._do, self._ask)
-
-    @property
-    def trouble(self) -> str:
-        """Why what is to be written waits for the disk; empty while nothing does."""
-        return self._outlast.trouble
 
     async def open(self) -> int:
         """Lock, open, migrate, and put back what a daemon that died held; returns how many rows that were.
@@ -122,53 +96,18 @@ class Ledger:
         self._conn.close()
         self._conn.engine.dispose()
 
-    async def _do(self, transition: Transition, item: Any) -> Any:
-        op = (transition, item)
-        try:
-            return await self._batcher.submit(op)
-        except DiskTrouble as error:
-            return await self._outlast.after(error, lambda: self._batcher.submit(op))
-
-    def _commit(self, ops: list[_Op]) -> list[Any]:
-        kinds: dict[Transition, list[int]] = {}
-        for index, (transition, _) in enumerate(ops):
-            kinds.setdefault(transition, []).append(index)
-        results: list[Any] = [None] * len(ops)
-        now = self._now()
-        began = steady()
-        with engine.translated(self._url), self._conn.begin():
-            for transition, indexes in kinds.items():
-                outcome = transition(self._conn, now, [ops[index][1] for index in indexes])
-                for index, result in zip(indexes, outcome, strict=True):
-                    results[index] = result
-        self._committed(steady() - began, len(ops))
-        return results
-
-    def _now(self) -> int:
-        return round(self._clock() * 1000)
-
-    async def _ask(self, query: Callable[..., R], *args: Any) -> R:
-        def run() -> R:
-            with engine.translated(self._url), self._conn.begin():
-                return query(self._conn, *args)
-
-        def attempt() -> Awaitable[R]:
-            return asyncio.get_running_loop().run_in_executor(self._executor, run)
-
-        return await self._outlast(attempt)
-
     async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those versions that are neither open nor closed and left in their directory."""
         return await self._ask(queries.unknown, versions)
 
     async def enqueue(self, versions: Sequence[FileVersion]) -> int:
         """Queue settled versions; returns how many are new. A replaced version that still waited is `gone`."""
-        count: int = await self._do(transitions.enqueue, versions)
+        count: int = await self._do(arrivals.enqueue, versions)
         return count
 
     async def refuse(self, version: FileVersion, error: DeliveryError, notice: Notice | None = None) -> int:
         """Record a version that never got into the queue as rejected; returns its id."""
-        entry_id: int = await self._do(transitions.refuse, (version, error, notice))
+        entry_id: int = await self._do(arrivals.refuse, (version, error, notice))
         return entry_id
 
     async def claim(self, wants: Sequence[Want]) -> list[Entry]:
@@ -201,16 +140,17 @@ class Ledger:
         duplicate_of: int | None = None,
         notice: Notice | None = None,
     ) -> bool:
-        """Record the store's 2xx, before the file is moved.
+        """Record the store's 2xx, before the file is moved; a cancelled caller does not keep that from being done.
 
         `target`: the datatable in full; `duplicate_of`: the row that delivered the content, when this one did not;
         `notice`: for the feed's webhook, in the same transaction.
         """
-        return bool(await self._do(transitions.uploaded, Delivery(entry_id, receipt, target, duplicate_of, notice)))
+        delivery = Delivery(entry_id, receipt, target, duplicate_of, notice)
+        return bool(await self._see_through(transitions.uploaded, delivery))
 
     async def archived(self, closing: Closing) -> bool:
-        """Close a delivered row, or one that was skipped, after its move."""
-        return bool(await self._do(transitions.archived, closing))
+        """Close a delivered row, or one that was skipped, after its move, also where the caller is cancelled."""
+        return bool(await self._see_through(transitions.archived, closing))
 
     async def rejected(self, entry_id: int, error: DeliveryError, notice: Notice | None = None) -> bool:
         """Close a row whose file can never be delivered, before it is moved."""

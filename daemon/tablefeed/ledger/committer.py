@@ -1,0 +1,102 @@
+"""How the ledger is changed and asked: on one thread of its own, and many changes in one commit.
+
+Transitions that arrive while a commit runs are committed together (group commit): those of one kind one after the
+other with one statement, all as one transaction. Each caller wakes when its own is durable.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from tablefeed.batch import Batcher, linger
+from tablefeed.clock import steady
+from tablefeed.errors import DiskTrouble
+from tablefeed.ledger import engine
+from tablefeed.ledger.outlast import Outlast
+from tablefeed.ledger.transitions import Transition
+
+R = TypeVar("R")
+
+_GROUP = 2_000
+
+_Op = tuple[Transition, Any]
+"""A transition and its item."""
+
+
+class Committer:
+    """One connection and its thread."""
+
+    _conn: sa.Connection
+    """Of whoever inherits, who makes and closes it on the thread."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        committed: Callable[[float, int], None],
+    ) -> None:
+        """`clock` gives Unix seconds.
+
+        `committed` is called on the ledger's thread with what each commit took and how many transitions it made.
+        """
+        self._url = url
+        self._clock = clock
+        self._committed = committed
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._batcher: Batcher[_Op, Any] = Batcher(
+            self._commit, executor=self._executor, max_batch=_GROUP, linger=linger
+        )
+        self._outlast = Outlast(sleep)
+
+    @property
+    def trouble(self) -> str:
+        """Why what is to be written waits for the disk; empty while nothing does."""
+        return self._outlast.trouble
+
+    async def _do(self, transition: Transition, item: Any) -> Any:
+        op = (transition, item)
+        try:
+            return await self._batcher.submit(op)
+        except DiskTrouble as error:
+            return await self._outlast.after(error, lambda: self._batcher.submit(op))
+
+    async def _see_through(self, transition: Transition, item: Any) -> Any:
+        """As `_do`, also when the caller is cancelled meanwhile: what has happened already has to be recorded."""
+        op = (transition, item)
+        try:
+            return await self._batcher.see_through(op)
+        except DiskTrouble as error:
+            return await asyncio.shield(self._outlast.after(error, lambda: self._batcher.submit(op)))
+
+    def _commit(self, ops: list[_Op]) -> list[Any]:
+        kinds: dict[Transition, list[int]] = {}
+        for index, (transition, _) in enumerate(ops):
+            kinds.setdefault(transition, []).append(index)
+        results: list[Any] = [None] * len(ops)
+        now = self._now()
+        began = steady()
+        with engine.translated(self._url), self._conn.begin():
+            for transition, indexes in kinds.items():
+                outcome = transition(self._conn, now, [ops[index][1] for index in indexes])
+                for index, result in zip(indexes, outcome, strict=True):
+                    results[index] = result
+        self._committed(steady() - began, len(ops))
+        return results
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)
+
+    async def _ask(self, query: Callable[..., R], *args: Any) -> R:
+        def run() -> R:
+            with engine.translated(self._url), self._conn.begin():
+                return query(self._conn, *args)
+
+        def attempt() -> Awaitable[R]:
+            return asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+        return await self._outlast(attempt)
