@@ -1,6 +1,5 @@
 """The story of one file, from its claim to the archive, in order."""
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -108,7 +107,7 @@ class Pipeline:
                 return await self._skip(feed, entry, earlier, earlier.receipt)
             receipt = await self._send(feed, entry)
             notice = self._notices.delivered(feed, entry.version, receipt)
-            await asyncio.shield(self._ledger.uploaded(entry.id, receipt, target=feed.target, notice=notice))
+            await self._ledger.uploaded(entry.id, receipt, target=feed.target, notice=notice)
         self._tries.delivered(entry)
         self.delivered += 1
         self.progressed_at = self._steady()
@@ -170,7 +169,7 @@ class Pipeline:
         moved = await self._archivers(feed.name).move_delivered(
             feed, entry.id, entry.version, entry.receipt.finished_at, entry.receipt.md5
         )
-        await asyncio.shield(self._ledger.archived(Closing(entry.id, moved.destination, moved.left_in_place)))
+        await self._ledger.archived(Closing(entry.id, moved.destination, moved.left_in_place))
         self.progressed_at = self._steady()
         self._outcomes.archived(feed, entry, moved.destination, self.progressed_at - began)
         if moved.stranger:
