@@ -4,14 +4,17 @@ Use it as `log = structlog.get_logger("room")` and `log.info("file_delivered", f
 snake_case, all else a field. One event is one line, whatever a file is called: what is not printable is escaped.
 """
 
+import asyncio
 import json
 import logging
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import lru_cache
 from textwrap import indent
 from types import TracebackType
 from typing import Literal, TextIO
@@ -19,7 +22,7 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-from tablefeed.redact import Redactor, plain_fields
+from tablefeed.redact import Redactor, is_plain, plain_fields
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -126,20 +129,40 @@ def _strip_event(_logger: logging.Logger, _method: str, event_dict: EventDict) -
 
 
 class _Output:
-    """Writes lines to a stream, one at a time. What the stream does not take is lost; the daemon goes on."""
+    """Writes lines to a stream. What the stream does not take is lost; the daemon goes on.
+
+    What is logged in one turn of an event loop is written together at its end, all else at once.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._encoding = stream.encoding or "utf-8"
         self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._due_in: asyncio.AbstractEventLoop | None = None
+        """The loop that has been asked to write them."""
 
     def write(self, line: str) -> None:
         """Write one line, with `\\` escapes for what the stream's encoding lacks."""
         if not line.isascii():
             line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+        self._lines.append(line + "\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if self._due_in is not loop:
+            self._due_in = loop
+            loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what was logged so far."""
         with self._lock:
+            self._due_in = None
+            lines, self._lines = self._lines, []
             try:
-                self._stream.write(line + "\n")
+                self._stream.write("".join(lines))
                 self._stream.flush()
             except (OSError, ValueError):  # a broken pipe, a full disk, a closed stream
                 return
@@ -184,15 +207,27 @@ class _Cleaner:
         level, event = event_dict.pop("level"), event_dict.pop("event")
         name = event_dict.pop("logger", None) or getattr(logger, "name", None)
         fields = {"logger": name, "event": event, **event_dict} if name else {"event": event, **event_dict}
-        cleaned = plain_fields(fields, lambda text: _escape(redactor.text(text), keep="\n\t"))
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"timestamp": now, "level": level, **cleaned}
+        if is_plain(fields, redactor):
+            cleaned = {name: _escape(item, "\n\t") if type(item) is str else item for name, item in fields.items()}
+        else:
+            cleaned = plain_fields(fields, lambda text: _escape(redactor.text(text), keep="\n\t"))
+        return {"timestamp": _timestamp(time.time()), "level": level, **cleaned}
 
     def _redactor(self) -> Redactor:
         secrets = frozenset(self._secrets())
         if secrets != self._prepared[0]:
             self._prepared = (secrets, Redactor(secrets))
         return self._prepared[1]
+
+
+def _timestamp(now: float) -> str:
+    milliseconds = int(now * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _escape(text: str, keep: str = "") -> str:

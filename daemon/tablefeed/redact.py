@@ -7,6 +7,7 @@ cannot tell where a secret ends it takes too much rather than too little.
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from html import escape
 from os import PathLike, fspath
 from typing import Any
@@ -44,11 +45,13 @@ _ASSIGNED = re.compile(
 )
 _TAGGED = re.compile(rf"(?P<head><[\w-]*{_NAMES}>)[^<]*", _FLAGS)
 _SECRET_FIELD = re.compile(rf".*{_NAMES}", re.ASCII | re.IGNORECASE | re.DOTALL)
+_NUMBERS = frozenset({int, float, bool, type(None)})
 
 _MARKERS = (":/", ":\\/", "sig", "credential", "token", "passw", "access", "key", "authorization")
 """One of these is in every lower-cased text that a pattern above could change."""
 
-_ESCAPE_SIGNS = "%\\+&"
+_MARKED = re.compile("|".join(map(re.escape, _MARKERS)), re.IGNORECASE)
+_ESCAPE_SIGN = re.compile(r"[%\\+&]")
 _BACKSLASHES = r"\\{0,7}"
 _SHORT_ESCAPES = {'"': '"', "'": "'", "/": "/", "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", " ": "+"}
 
@@ -75,16 +78,19 @@ class Redactor:
         """The text without secrets; the very same object when there was none."""
         if self._known is not None and self._may_hold_known(text):
             text = self._known.sub(REDACTED, text)
-        lowered = text.lower()
-        if not any(marker in lowered for marker in _MARKERS):
+        if not _MARKED.search(text):
             return text
         text = _URL.sub(_bare_url, text)
         for pattern in (_HEADER, _KEYED, _ASSIGNED, _TAGGED):
             text = pattern.sub(rf"\g<head>{REDACTED}", text)
         return text
 
+    def is_clean(self, text: str) -> bool:
+        """Whether nothing in the text can be a secret. Faster than `text`, and more suspicious."""
+        return not (_MARKED.search(text) or (self._known is not None and self._may_hold_known(text)))
+
     def _may_hold_known(self, text: str) -> bool:
-        return any(secret in text for secret in self._secrets) or any(sign in text for sign in _ESCAPE_SIGNS)
+        return _ESCAPE_SIGN.search(text) is not None or any(secret in text for secret in self._secrets)
 
 
 def plain(value: object, text: Callable[[str], str]) -> object:
@@ -98,6 +104,19 @@ def plain(value: object, text: Callable[[str], str]) -> object:
 def plain_fields(fields: Mapping[str, object], text: Callable[[str], str]) -> dict[str, object]:
     """Each field as `plain` returns it, and so its name."""
     return _plain_dict(fields, text, _DEEPEST)
+
+
+def is_plain(fields: Mapping[str, object], redactor: Redactor) -> bool:
+    """Whether `plain_fields` would change nothing, told by one look at all of it. Names must be printable text."""
+    texts: list[str] = []
+    for name, value in fields.items():
+        if type(value) is str:
+            texts.append(value)
+        elif type(value) not in _NUMBERS or (type(value) is float and not math.isfinite(value)):
+            return False
+        if not _is_plain_name(name):
+            return False
+    return redactor.is_clean("\n".join(texts))
 
 
 def _plain_dict(items: Mapping[Any, object], text: Callable[[str], str], depth: int) -> dict[str, object]:
@@ -128,8 +147,16 @@ def _plain(value: object, text: Callable[[str], str], depth: int) -> object:
 
 
 def _is_secret_field(key: object, value: object) -> bool:
-    name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
-    return value is not None and _SECRET_FIELD.fullmatch(name) is not None
+    return value is not None and _is_secret_name(key.decode("latin-1") if isinstance(key, bytes) else str(key))
+
+
+def _is_secret_name(name: str) -> bool:
+    return _SECRET_FIELD.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_plain_name(name: str) -> bool:
+    return name.isidentifier() and not _is_secret_name(name)
 
 
 def _without_secret_pair(items: Collection[object]) -> Collection[object]:
