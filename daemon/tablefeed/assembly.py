@@ -43,6 +43,7 @@ from tablefeed.pulse import Pulse
 from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
 from tablefeed.tally import Tally
+from tablefeed.threads import Threads
 from tablefeed.throttle import Throttle
 from tablefeed.webhook import Poster
 
@@ -99,7 +100,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     held = await ledger.open()
     if held:
         log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
-    readers = ThreadPoolExecutor(min(_MOST_THREADS, settings.upload.concurrency), thread_name_prefix="read")
+    readers = Threads(min(_MOST_THREADS, settings.upload.concurrency), "read")
     chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
     archivers = Archivers()
     reader = Reader(settings.ledger.url)

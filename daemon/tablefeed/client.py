@@ -12,7 +12,6 @@ For example:
 import asyncio
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from tablefeed.expiry import validity
 from tablefeed.http import is_plain_to_afar, make_session, tls_context
 from tablefeed.model import ApiAccess, FileVersion, Grant, Receipt
 from tablefeed.processmind import Dataset, Named, ProcessMindApi
+from tablefeed.threads import Threads
 from tablefeed.upload import Progress, Uploader, grant_headers
 
 _CONNECTIONS = 16
@@ -78,7 +78,7 @@ class ProcessMindClient:
         """Open the connections."""
         clocks = ServerClocks(time.time, steady)
         self._clocks = clocks
-        self._executor = ThreadPoolExecutor(4, thread_name_prefix="tablefeed-client")
+        self._threads = Threads(4, "tablefeed-client")
         self._session = make_session(_CONNECTIONS, await asyncio.to_thread(tls_context, self._ca_file))
         self._api = ProcessMindApi(
             self._session,
@@ -90,7 +90,7 @@ class ProcessMindClient:
         )
         self._uploader = Uploader(
             self._session,
-            self._executor,
+            self._threads,
             clocks=clocks,
             wall=time.time,
             stall_timeout=self._stall_timeout,
@@ -103,7 +103,7 @@ class ProcessMindClient:
     ) -> None:
         """Close the connections."""
         await self._session.close()
-        self._executor.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
     async def get_tenant(self) -> Named:
         """The tenant of the key."""

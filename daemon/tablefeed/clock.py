@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 _STEP = 0.2
 """Seconds by which a wall clock has moved at least when it was set."""
@@ -14,10 +15,12 @@ def steady() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@lru_cache(maxsize=64)
 def http_date(text: str | None) -> float | None:
     """The Unix seconds of a date in a header, in any form of RFC 9110; None: it is none.
 
-    All of them are in GMT, also where that is not said: the time zone of this machine has no part in it.
+    All of them are in GMT, also where that is not said: the time zone of this machine has no part in it. Remembered,
+    because all answers of one second have the same.
     """
     try:
         moment = parsedate_to_datetime(text or "")

@@ -101,9 +101,9 @@ class Damaged(Transient):
 
     is_outage = False
 
-    def __init__(self, origin: str, ours: str, theirs: str) -> None:
+    def __init__(self, origin: str, digest: str, ours: str, theirs: str) -> None:
         self.origin = origin
-        super().__init__(f"bytes were damaged on the way to {origin}: MD5 sent {ours}, received {theirs}")
+        super().__init__(f"bytes were damaged on the way to {origin}: {digest} sent {ours}, received {theirs}")
 
 
 class DiskTrouble(Transient):

@@ -15,7 +15,8 @@ Parameters", Google "Signed URLs", Microsoft "Service SAS", "User delegation SAS
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 _BASIC = re.compile(r"[0-9]{8}T[0-9]{6}Z")
@@ -31,8 +32,9 @@ Query = Mapping[str, tuple[str, ...]]
 """Each parameter's values, by its name in lower case."""
 
 
+@lru_cache(maxsize=256)
 def parameters(url: str) -> Query:
-    """The query's parameters, whatever the rest of the URL is."""
+    """The query's parameters, whatever the rest of the URL is. Remembered, since a URL is asked several times."""
     found: dict[str, tuple[str, ...]] = {}
     for name, value in parse_qsl(url.partition("#")[0].partition("?")[2], keep_blank_values=True):
         found[name.lower()] = (*found.get(name.lower(), ()), value)
@@ -110,7 +112,7 @@ def _basic(text: str) -> int | None:
     if not _BASIC.fullmatch(text):
         return None
     try:
-        return round(datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() * 1000)
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,12 +22,31 @@ from yarl import URL
 from tablefeed import __version__
 from tablefeed.errors import BadAnswer, Fatal, Unreachable
 
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
 USER_AGENT = f"tablefeed/{__version__}"
 CONNECT_TIMEOUT = 30.0
 ANSWER_TIMEOUT = 60.0
 """Seconds in which the API must begin to answer, and then must not pause for longer."""
 CALL_TIMEOUT = 120.0
 """Seconds that a whole call of the API may take: one that drips must not keep the others out."""
+
+
+class Asking(aiohttp.Payload):
+    """A body that is told when the head of its request has gone out."""
+
+    asked: asyncio.Event
+
+
+class _Request(aiohttp.ClientRequest):
+    """Tells its body. A trace would tell it too, at a cost to every request."""
+
+    async def send(self, conn: "Connection") -> aiohttp.ClientResponse:
+        response = await super().send(conn)
+        if isinstance(self.body, Asking):
+            self.body.asked.set()
+        return response
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -46,10 +65,8 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 def make_session(connections: int, context: ssl.SSLContext) -> aiohttp.ClientSession:
     """A session for up to `connections` requests at a time. Retries, redirects and cookies are not its business."""
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(_note_headers_sent)
     return aiohttp.ClientSession(
-        trace_configs=[tracing],
+        request_class=_Request,
         connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections, ssl=context, ttl_dns_cache=60),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT),
         headers={"User-Agent": USER_AGENT},
@@ -58,26 +75,21 @@ def make_session(connections: int, context: ssl.SSLContext) -> aiohttp.ClientSes
     )
 
 
-async def _note_headers_sent(
-    session: aiohttp.ClientSession, context: SimpleNamespace, sent: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    """Set the event that came as `trace_request_ctx`, if there is one."""
-    if isinstance(context.trace_request_ctx, asyncio.Event):
-        context.trace_request_ctx.set()
-
-
 async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body, cut off soon after `limit` bytes."""
-    body = bytearray()
-    while len(body) <= limit and (chunk := await response.content.read(limit)):
-        body += chunk
-    return bytes(body)
+    body = await response.content.read(limit)
+    while (
+        body and len(body) <= limit and not response.content.at_eof() and (more := await response.content.read(limit))
+    ):
+        body += more
+    return body
 
 
+@lru_cache(maxsize=256)
 def parse_url(text: str) -> URL:
     """The URL with not one character changed: a signature covers its very spelling.
 
-    Raises ValueError without the URL in its text.
+    Remembered, since the same URL is asked for its origin, then sent. Raises ValueError without the URL in its text.
     """
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("it is not an http(s) URL: it has characters that no URL has")
@@ -99,6 +111,7 @@ def origin_of(url: URL) -> str:
     return f"{url.scheme}://{host}{port}"
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str | None) -> bool:
     """Whether the host is this machine by its very name."""
     if host is None:

@@ -22,6 +22,7 @@ from tablefeed.metrics import Metrics
 from tablefeed.model import ApiAccess, FileVersion
 from tablefeed.presign import Presigner
 from tablefeed.processmind import ProcessMindApi
+from tablefeed.threads import Threads
 from tablefeed.throttle import Throttle
 from tablefeed.upload import Uploader, digest, grant_headers
 
@@ -36,7 +37,7 @@ class Means:
     session: aiohttp.ClientSession
     webhooks: aiohttp.ClientSession
     """For webhooks alone, so that they never take a connection from an upload."""
-    readers: ThreadPoolExecutor
+    readers: Threads
     chores: ThreadPoolExecutor
     archivers: Archivers
     reader: Reader
@@ -80,4 +81,4 @@ class Means:
         return Contents(self.ledger, self._digest)
 
     async def _digest(self, directory: Path, version: FileVersion) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self.readers, digest, directory, version, writer_of)
+        return await self.readers.call(digest, directory, version, writer_of)

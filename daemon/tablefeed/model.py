@@ -132,11 +132,11 @@ class Receipt:
     """What proves a delivery."""
 
     size: int
-    md5: str
-    """Hexadecimal, of the bytes as they were sent."""
+    md5: str | None
+    """Hexadecimal, of the bytes as they were sent; None: the store tells no MD5 that it could be compared with."""
     etag: str | None
     verified: bool
-    """Whether the ETag was an MD5 and equalled ours."""
+    """Whether the store told a digest of what it has, and it was that of what was sent."""
     status: int
     request_id: str | None
     origin: str

@@ -12,14 +12,14 @@ from tablefeed.duplicates import Contents
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
 from tablefeed.gates import Place
 from tablefeed.ledger import Closing, Failure, Ledger
-from tablefeed.model import Entry, Feed, FileVersion, Receipt, State
+from tablefeed.model import Duplicates, Entry, Feed, FileVersion, Receipt, State
 from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.presign import Presigner
 from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
 from tablefeed.slots import Draining, FairSlots
 from tablefeed.tries import Tries
-from tablefeed.upload import Progress, Uploader
+from tablefeed.upload import Digest, Progress, Uploader
 
 log = structlog.get_logger("pipeline")
 
@@ -154,7 +154,7 @@ class Pipeline:
         self._outcomes.sending(feed, entry)
         is_first = self._tries.sending(entry)
         try:
-            return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress)
+            return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress, _digests(feed))
         except Transient as error:
             if is_first and not error.ambiguous:
                 self._tries.granted(entry)
@@ -272,3 +272,8 @@ class Pipeline:
         log.error("file_rejected", **names, destination=moved.destination)
         if moved.stranger:
             self._ports.look(feed.name, version.path)
+
+
+def _digests(feed: Feed) -> tuple[Digest, ...]:
+    """What must be known of a feed's files for its own sake."""
+    return (Digest.MD5,) if feed.duplicates is Duplicates.SKIP else ()

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -145,8 +146,7 @@ class ProcessMindApi:
         )
 
     async def _get(self, what: str, *parts: str, query: Mapping[str, str] | None = None) -> Any:
-        path = "/".join(quote(part, safe="") for part in ("tenant", self.access.tenant_id, *parts))
-        url = URL(f"{self.access.base_url.rstrip('/')}/{path}", encoded=True).with_query(query)
+        url = _url(self.access.base_url, "tenant", self.access.tenant_id, *parts).with_query(query)
         key = self._key.value
         status, answer = await self._fetch(what, url, key)
         if status in (401, 403) and (replaced := await self._key.reread()) != key:
@@ -200,6 +200,11 @@ class ProcessMindApi:
         if not isinstance(value, list):
             raise BadAnswer(self.origin, "JSON of another form than the API's")
         return value
+
+
+@lru_cache(maxsize=256)
+def _url(base_url: str, *parts: str) -> URL:
+    return URL("/".join((base_url.rstrip("/"), *(quote(part, safe="") for part in parts))), encoded=True)
 
 
 def _named(data: Mapping[str, Any], fallback_id: str = "") -> Named:

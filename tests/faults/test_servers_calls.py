@@ -95,7 +95,7 @@ async def test_an_answer_that_has_come_is_read_before_the_write_that_would_lose_
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as executor:
         transport, protocol = await loop.create_connection(Listener, *server.getsockname())
-        source = Source(tmp_path, version, first=2**20, writer_of=writer_unknown)
+        source = Source(tmp_path, version, 2**20, writer_unknown)
         body = FileBody(source, executor)
         accepted, _ = server.accept()
         accepted.sendall(ANSWER)

@@ -157,7 +157,7 @@ SAMPLES: list[DeliveryError] = [
     Stalled(ORIGIN, 60, 1, 2),
     Busy(ORIGIN, 503),
     BadAnswer(ORIGIN, "HTML"),
-    Damaged(ORIGIN, "a", "b"),
+    Damaged(ORIGIN, "MD5", "a", "b"),
     DiskTrouble("/d", "full"),
     GrantExpired(ORIGIN, "AccessDenied"),
     SourceChanged("a.csv", "changed"),

@@ -159,7 +159,7 @@ async def test_a_store_that_takes_nothing_is_noticed_under_a_limit(tmp_path: Pat
 async def test_only_an_upload_that_has_nothing_on_the_way_is_held_back(tmp_path: Path) -> None:
     """While the kernel does not take what went before, the wait for a turn is no excuse for standing still."""
     version = sparse(tmp_path / "a.csv", 1000)
-    source = Source(tmp_path, version, first=MIB, writer_of=writer_unknown)
+    source = Source(tmp_path, version, MIB, writer_unknown)
     transport = Mock(**{"get_write_buffer_size.return_value": 10, "get_extra_info.return_value": None})
     waits, turns = asyncio.Event(), iter((100,))
 

@@ -406,6 +406,7 @@ async def test_content_that_was_delivered_is_found_by_size_and_md5_within_feed_a
     assert not await ledger.has_delivered("orders", "table-2", 10)
     assert not await ledger.has_delivered("other", "table-1", 10)
     assert not await ledger.has_delivered("orders", "table-1", 11)
+    assert RECEIPT.md5
     found = await ledger.delivery_of("orders", "table-1", 10, RECEIPT.md5)
     assert found is not None
     assert (found.id, found.receipt) == (entry.id, RECEIPT)

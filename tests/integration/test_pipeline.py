@@ -59,7 +59,7 @@ class Bench:
     async def with_grant(self, feed: Feed, entry: Entry) -> Entry:
         return replace(entry, grant=GRANT)
 
-    async def upload(self, directory: Path, file: FileVersion, grant: Grant, progress: object) -> Receipt:
+    async def upload(self, directory: Path, file: FileVersion, grant: Grant, *_: object) -> Receipt:
         if self.says.get(file.path):
             raise self.says[file.path].pop(0)
         return RECEIPT

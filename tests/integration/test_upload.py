@@ -1,11 +1,14 @@
 import asyncio
+import base64
 import hashlib
 import os
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from awscrt.checksums import crc64nvme
 
 from support.stores import a_file, certificate, grant_for, listening, serving, uploading
 from tablefeed.errors import (
@@ -23,7 +26,7 @@ from tablefeed.errors import (
     Unreachable,
 )
 from tablefeed.http import _proxy, tls_context
-from tablefeed.upload import Progress, grant_headers, put
+from tablefeed.upload import Digest, Progress, grant_headers, put
 
 SIGNED = "/bucket/key?X-Amz-SignedHeaders=host&X-Amz-Signature=5ecre7"
 BIG = 3 * 2**20 + 17
@@ -153,6 +156,70 @@ async def test_an_etag_that_is_no_md5_proves_nothing_and_breaks_nothing(
         receipt = await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0))
     assert not receipt.verified
     assert receipt.status == 201
+
+
+NOT_THIS = '"' + "0" * 32 + '"'
+CONTENT = random.Random(1000).randbytes(1000)
+CONTENT_MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+CONTENT_CRC = base64.b64encode(crc64nvme(CONTENT).to_bytes(8, "big")).decode()
+
+
+@pytest.mark.parametrize(
+    ("answers", "md5s", "verified"),
+    [
+        ([{}, {}], [True, False], [False, False]),
+        ([{"ETag": f'"{CONTENT_MD5}"'}] * 2, [True, True], [True, True]),
+        ([{}, {"ETag": f'"{CONTENT_MD5}"'}, {"ETag": f'"{CONTENT_MD5}"'}], [True, False, True], [False, False, True]),
+        ([{"x-amz-checksum-crc64nvme": CONTENT_CRC}] * 2, [True, False], [False, True]),
+        ([{"x-amz-checksum-crc64nvme": CONTENT_CRC, "ETag": f'"{CONTENT_MD5}"'}] * 2, [True, False], [True, True]),
+        (
+            [{"x-amz-checksum-crc64nvme": CONTENT_CRC, "x-amz-checksum-type": "COMPOSITE"}] * 2,
+            [True, False],
+            [False] * 2,
+        ),
+        (
+            [{"x-amz-checksum-crc64nvme": CONTENT_CRC, "ETag": NOT_THIS, "x-amz-server-side-encryption": "aws:kms"}]
+            * 2,
+            [True, False],
+            [False, True],
+        ),
+    ],
+)
+async def test_what_a_store_tells_decides_what_is_computed_for_its_next_file(
+    tmp_path: Path, answers: list[dict[str, str]], md5s: list[bool], verified: list[bool]
+) -> None:
+    """The first file has its MD5; after that it is left out where nothing could be compared with it, or a CRC tells."""
+    version = a_file(tmp_path / "a.csv")
+    left = iter(answers)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response(headers=next(left))
+
+    async with serving(answer) as origin, uploading() as uploader:
+        receipts = [await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), Progress(0)) for _ in answers]
+    assert [receipt.md5 for receipt in receipts] == [CONTENT_MD5 if has else None for has in md5s]
+    assert [receipt.verified for receipt in receipts] == verified
+
+
+async def test_a_crc_that_is_another_is_damage(tmp_path: Path) -> None:
+    """As with the MD5, over more than one chunk; and an MD5 that the feed wants is computed beside it."""
+    version = a_file(tmp_path / "a.csv", 3 * 2**20 + 1)
+    content = (tmp_path / "a.csv").read_bytes()
+    right = base64.b64encode(crc64nvme(content).to_bytes(8, "big")).decode()
+    answers = iter([right, right, "AAAAAAAAAAA="])
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response(headers={"x-amz-checksum-crc64nvme": next(answers)})
+
+    async with serving(answer) as origin, uploading() as uploader:
+        grant = grant_for(origin + SIGNED)
+        await uploader.upload(tmp_path, version, grant, Progress(0))
+        receipt = await uploader.upload(tmp_path, version, grant, Progress(0), (Digest.MD5,))
+        assert (receipt.verified, receipt.md5) == (True, hashlib.md5(content, usedforsecurity=False).hexdigest())
+        with pytest.raises(Damaged, match="CRC-64/NVME"):
+            await uploader.upload(tmp_path, version, grant, Progress(0))
 
 
 async def test_a_large_body_is_not_sent_to_a_store_that_refuses_it(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tablefeed.http import make_session, tls_context
 from tablefeed.lease import writer_of
 from tablefeed.model import ApiAccess, FileVersion, Grant
 from tablefeed.processmind import ProcessMindApi
+from tablefeed.threads import Threads
 from tablefeed.upload import Uploader
 from tablefeed.upload.body import Admit, unthrottled
 
@@ -122,11 +122,11 @@ async def uploading(
     *, stall_timeout: float = 20.0, ca_file: Path | None = None, admit: Admit = unthrottled, connections: int = 16
 ) -> AsyncIterator[Uploader]:
     """An uploader with a session and threads of its own."""
-    with ThreadPoolExecutor(4) as executor:
+    with Threads(4, "read") as threads:
         async with make_session(connections, tls_context(ca_file)) as session:
             yield Uploader(
                 session,
-                executor,
+                threads,
                 clocks=ServerClocks(time.time, steady),
                 wall=time.time,
                 stall_timeout=stall_timeout,

@@ -39,7 +39,7 @@ SAMPLES: dict[type[DeliveryError], DeliveryError] = {
     Stalled: Stalled(O, 60, 1, 2),
     Busy: Busy(O, 503),
     BadAnswer: BadAnswer(O, "HTML"),
-    Damaged: Damaged(O, "a", "b"),
+    Damaged: Damaged(O, "MD5", "a", "b"),
     DiskTrouble: DiskTrouble("/d", "full"),
     GrantExpired: GrantExpired(O, "AccessDenied"),
     SignatureRefused: SignatureRefused(O, "SignatureDoesNotMatch", ("host",)),

@@ -74,7 +74,7 @@ def delivered_between(conn: sa.Connection, since: int, until: int) -> list[Deliv
     """What was delivered in [since, until), in Unix milliseconds, by feed and minute. What was skipped was not sent."""
     minute = files.c.finished_at // 60_000
     delivered = (
-        files.c.md5.is_not(None),
+        files.c.status.is_not(None),
         files.c.duplicate_of.is_(None),
         files.c.finished_at >= since,
         files.c.finished_at < until,

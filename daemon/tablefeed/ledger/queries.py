@@ -45,7 +45,7 @@ def entry_of(row: Sequence[Any], *, claimed: bool = False) -> Entry:
         attempts=attempts,
         failed_at=failed_at,
         grant=grant,
-        receipt=None if rest[12] is None else Receipt(size, *rest[12:20]),
+        receipt=None if rest[19] is None else Receipt(size, *rest[12:20]),
         duplicate_of=duplicate_of,
     )
 

@@ -2,11 +2,13 @@
 
 put.py      the request and the receipt
 body.py     a file as a request's body, and the guard against standing still
+checks.py   digests of what is sent, and which of them a store tells
 digest.py   the hash of a file that may not have to be sent
 source.py   the open file, read and hashed in one go, compared with its version before and after
 """
 
+from tablefeed.upload.checks import Digest
 from tablefeed.upload.digest import digest
 from tablefeed.upload.put import Progress, Uploader, grant_headers
 
-__all__ = ["Progress", "Uploader", "digest", "grant_headers"]
+__all__ = ["Digest", "Progress", "Uploader", "digest", "grant_headers"]

@@ -5,11 +5,11 @@ import select
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
-import aiohttp
 from aiofiles.threadpool.binary import AsyncFileIO
 from aiohttp.abc import AbstractStreamWriter
 
 from tablefeed.errors import DeliveryError, DiskTrouble, SourceChanged
+from tablefeed.http import Asking
 from tablefeed.upload.source import Source
 
 CHUNK = 2**20
@@ -26,13 +26,16 @@ async def unthrottled(wanted: int) -> int:
     return wanted
 
 
-class FileBody(aiohttp.Payload):
+class FileBody(Asking):
     """Sent once, never replayed; its length is known and its progress visible."""
 
-    def __init__(self, source: Source, executor: Executor, admit: Admit = unthrottled) -> None:
+    def __init__(
+        self, source: Source, executor: Executor, admit: Admit = unthrottled, *, goes_first: bool = False
+    ) -> None:
         """`source` has read its first chunk already; `executor` runs the rest of the reading.
 
-        Each piece of it goes out when `admit` allows.
+        Each piece of it goes out when `admit` allows. `goes_first`: its beginning goes out together with the head of
+        the request, so that no answer can be there before it.
         """
         super().__init__(source, content_type="application/octet-stream")
         self._source = source
@@ -40,6 +43,7 @@ class FileBody(aiohttp.Payload):
         self._size: int = source.version.size
         self._admit = admit
         self._waits = False
+        self._listens = not goes_first
         self._writer: AbstractStreamWriter | None = None
         self.handed = 0
         """Bytes given to the connection."""
@@ -73,7 +77,9 @@ class FileBody(aiohttp.Payload):
     async def _send(self, writer: AbstractStreamWriter, rest: memoryview) -> None:
         while True:
             piece = rest[: await self._allowed(len(rest))]
-            await _listen(writer)
+            if self._listens:
+                await _listen(writer)
+            self._listens = True
             await writer.write(piece)
             self.handed += len(piece)
             if len(piece) == len(rest):

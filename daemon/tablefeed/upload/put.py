@@ -8,14 +8,12 @@ no limit on how long the peer may take nothing.
 import asyncio
 import mimetypes
 import re
-from collections.abc import Callable, Collection, Coroutine
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from tablefeed.answers import safe, store_answer, store_error
@@ -25,7 +23,9 @@ from tablefeed.expiry import demanded_headers, secrets_in, signed_headers
 from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, read_body, translated
 from tablefeed.lease import Writer, writer_unknown
 from tablefeed.model import FileVersion, Grant, Receipt
+from tablefeed.threads import Threads
 from tablefeed.upload.body import CHUNK, Admit, FileBody, StallGuard, unthrottled
+from tablefeed.upload.checks import Checks, Digest, Hashes, told_by
 from tablefeed.upload.source import Source
 
 EXPECT_ABOVE = 2**20
@@ -38,11 +38,6 @@ MOST_REDIRECTS = 2
 _LARGEST_ANSWER = 64 * 2**10
 _NO_SUCCESS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html|Error)\b", re.I)
 """No store answers a PUT that way; a proxy or a portal on the way does."""
-_MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
-_HIDDEN_ETAGS = (
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-)
 
 
 @dataclass(slots=True)
@@ -77,7 +72,7 @@ class Uploader:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        executor: Executor,
+        threads: Threads,
         *,
         clocks: ServerClocks,
         wall: Callable[[], float],
@@ -86,7 +81,7 @@ class Uploader:
         writer_of: Callable[[int], Writer] = writer_unknown,
         admit: Admit = unthrottled,
     ) -> None:
-        """`executor` runs the reading; `wall` gives Unix seconds; `stall_timeout` in seconds.
+        """`threads` run the reading; `wall` gives Unix seconds; `stall_timeout` in seconds.
 
         Each piece of a body goes out when `admit` allows it.
 
@@ -96,41 +91,47 @@ class Uploader:
         self._writer_of = writer_of
         self._admit = admit
         self._session = session
-        self._executor = executor
+        self._threads = threads
         self._clocks = clocks
         self._wall = wall
         self._stall_timeout = stall_timeout
         self._allow_http = allow_http
+        self._checks = Checks()
         self._mute_until: dict[str, float] = {}
         """Until when a host is not asked to continue, on the loop's clock."""
 
-    async def upload(self, directory: Path, version: FileVersion, grant: Grant, progress: Progress) -> Receipt:
-        """Send the version to the grant's URL and return the proof.
+    async def upload(
+        self,
+        directory: Path,
+        version: FileVersion,
+        grant: Grant,
+        progress: Progress,
+        digests: Collection[Digest] = (),
+    ) -> Receipt:
+        """Send the version to the grant's URL and return the proof. Its `digests` are computed in any case.
 
         Raises a DeliveryError: SourceChanged, FileRefused and DiskTrouble for the file's sake, all others for the
         server's.
         """
         url = self._checked(grant.url)
-        run = asyncio.get_running_loop().run_in_executor
         for _ in range(MOST_REDIRECTS + 1):
-            source = await self._opened(directory, version)
+            source = await self._opened(directory, version, self._checks.wanted(origin_of(url)).union(digests))
             try:
                 receipt, target = await self._put(url, source, grant, progress)
-                if receipt is not None:
-                    await run(self._executor, source.check_unchanged)
-                    return receipt
-            finally:
-                await asyncio.shield(run(self._executor, source.close))
+            except BaseException:
+                self._threads.call(source.close)
+                raise
+            await self._threads.call(source.finish)
+            if receipt is not None:
+                return receipt
             url = self._followed(url, target)
             # What one URL demands is not for another server to see, unless its own URL demands it too.
             grant = replace(grant, url=target, headers=grant_headers(target, version.name))
         raise FeedBlocked(f"{origin_of(url)} redirects in a circle", "Ask ProcessMind's support")
 
-    async def _opened(self, directory: Path, version: FileVersion) -> Source:
+    async def _opened(self, directory: Path, version: FileVersion, digests: Collection[Digest]) -> Source:
         """Open the file in a thread; when we are cancelled meanwhile, it is closed as soon as it is open."""
-        opening = asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: Source(directory, version, first=CHUNK, writer_of=self._writer_of)
-        )
+        opening = self._threads.call(Source, directory, version, CHUNK, self._writer_of, digests)
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -165,9 +166,9 @@ class Uploader:
         origin = origin_of(url)
         overdue = grant.expires_at <= self._clocks.now(origin)
         started_at = round(self._wall() * 1000)
-        body = FileBody(source, self._executor, self._admit)
-        progress.sent = body.sent
         expect = source.version.size > EXPECT_ABOVE and not self._is_mute(origin)
+        body = FileBody(source, self._threads, self._admit, goes_first=not expect)
+        progress.sent = body.sent
         try:
             with translated(origin):
                 response, text = await self._send(url, body, grant, origin, expect=expect)
@@ -201,19 +202,19 @@ class Uploader:
     async def _send(
         self, url: URL, body: FileBody, grant: Grant, origin: str, *, expect: bool
     ) -> tuple[aiohttp.ClientResponse, str]:
-        request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=expect))
+        if not expect:
+            return await self._request(url, body, grant, origin, expect=False)
+        request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=True))
         try:
-            if expect:
-                await _first_of(request, body.asked.wait())
-                await _first_of(request, body.begun.wait(), timeout=CONTINUE_TIMEOUT)
-                if not request.done() and not body.begun.is_set():
-                    self._mute_until[origin] = asyncio.get_running_loop().time() + MUTE_FOR
-                    request.cancel()
-                    await asyncio.wait((request,))
-                    request = asyncio.ensure_future(self._request(url, body, grant, origin, expect=False))
-            return await request
+            await _first_of(request, body.asked.wait())
+            await _first_of(request, body.begun.wait(), timeout=CONTINUE_TIMEOUT)
+            if request.done() or body.begun.is_set():
+                return await request
         finally:
             request.cancel()
+        await asyncio.wait((request,))
+        self._mute_until[origin] = asyncio.get_running_loop().time() + MUTE_FOR
+        return await self._request(url, body, grant, origin, expect=False)
 
     async def _request(
         self, url: URL, body: FileBody, grant: Grant, origin: str, *, expect: bool
@@ -231,7 +232,6 @@ class Uploader:
                         expect100=expect,
                         proxy=proxy_for(url),
                         timeout=timeout,
-                        trace_request_ctx=body.asked,
                     ) as response:
                         return response, (await read_body(response, _LARGEST_ANSWER)).decode(errors="replace")
         except TimeoutError:
@@ -247,23 +247,30 @@ class Uploader:
         started_at: int,
         secrets: Collection[str],
     ) -> Receipt:
-        md5 = source.file.md5()
         etag = response.headers.get("ETag")
-        theirs = _md5_in(response.headers)
-        if theirs is not None and theirs != md5:
-            raise Damaged(origin, md5, theirs)
+        verified = self._is_verified(source.file.hashes, response.headers, origin)
         request_id = response.headers.get("x-amz-request-id") or response.headers.get("x-ms-request-id")
         return Receipt(
             size=source.version.size,
-            md5=md5,
+            md5=source.file.hashes.value(Digest.MD5),
             etag=None if etag is None else safe(etag, *secrets),
-            verified=theirs is not None,
+            verified=verified,
             status=response.status,
             request_id=None if request_id is None else safe(request_id, *secrets),
             origin=origin,
             started_at=started_at,
             finished_at=round(self._wall() * 1000),
         )
+
+    def _is_verified(self, hashes: Hashes, headers: Mapping[str, str], origin: str) -> bool:
+        """Whether the store told a digest of what it has, which was that of what was sent. Raises Damaged."""
+        told = told_by(headers)
+        self._checks.learn(origin, told)
+        ours = {digest: value for digest in told if (value := hashes.value(digest)) is not None}
+        for digest, value in ours.items():
+            if value != told[digest]:
+                raise Damaged(origin, digest, value, told[digest])
+        return bool(ours)
 
 
 def grant_headers(url: str, name: str) -> dict[str, str]:
@@ -286,13 +293,3 @@ def _redirected(url: URL, location: str) -> str:
         return str(url.join(URL(location, encoded=True)))
     except ValueError:
         return ""
-
-
-def _md5_in(headers: CIMultiDictProxy[str]) -> str | None:
-    """The MD5 that the ETag holds, or None where an ETag is something else (multipart, KMS, customer keys)."""
-    if headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
-        h in headers for h in _HIDDEN_ETAGS
-    ):
-        return None
-    match = _MD5.fullmatch(headers.get("ETag", "").strip())
-    return match[1].lower() if match else None

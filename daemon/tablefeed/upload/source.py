@@ -4,44 +4,47 @@ Everything here blocks and runs in threads.
 """
 
 import errno
-import hashlib
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tablefeed.errors import DiskTrouble, FeedBlocked, SourceChanged
 from tablefeed.lease import Writer
 from tablefeed.model import FileVersion
+from tablefeed.upload.checks import Digest, Hashes
 
 
 class HashedFile(io.FileIO):
     """A file that hashes what is read from it, so that reading and hashing cost one thread hop together."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, hashes: Hashes) -> None:
         """Read from a descriptor, which its owner closes."""
         super().__init__(fd, "rb", closefd=False)
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.hashes = hashes
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes; empty at the end of the file."""
         chunk = super().read(-1 if size is None else size) or b""
-        self._md5.update(chunk)
+        self.hashes.update(chunk)
         return chunk
-
-    def md5(self) -> str:
-        """Of all that has been read, in hexadecimal."""
-        return self._md5.hexdigest()
 
 
 class Source:
     """One file version, open for sending."""
 
     def __init__(
-        self, directory: Path, version: FileVersion, *, first: int, writer_of: Callable[[int], Writer]
+        self,
+        directory: Path,
+        version: FileVersion,
+        first: int,
+        writer_of: Callable[[int], Writer],
+        digests: Collection[Digest] = (),
     ) -> None:
         """Open it and read its first bytes, at most `first`. `writer_of` tells who has it open for writing.
+
+        `digests` are computed of what is read.
 
         Raises SourceChanged when the path holds something else by now or somebody writes it, FeedBlocked when its
         directory may not be read, DiskTrouble when the file may not or the file system fails.
@@ -57,7 +60,7 @@ class Source:
                 raise SourceChanged(self.path, "was opened for writing")
             self._ctime_ns = before.st_ctime_ns
             self._fd = fd
-            self.file = HashedFile(fd)
+            self.file = HashedFile(fd, Hashes(digests))
             self.first = self.file.read(min(first, version.size)) if version.size else b""
         except OSError as error:
             os.close(fd)
@@ -78,6 +81,13 @@ class Source:
             raise DiskTrouble(self.path, f"it cannot be looked at any more: {error.strerror}") from None
         if not self.version.describes(after) or after.st_ctime_ns != self._ctime_ns:
             raise SourceChanged(self.path, "changed while it was sent")
+
+    def finish(self) -> None:
+        """Close the file, and make sure that what was read is the version, still. Raises as `check_unchanged`."""
+        try:
+            self.check_unchanged()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the file."""
