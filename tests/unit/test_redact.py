@@ -144,6 +144,7 @@ def test_the_password_of_a_url_never_survives(before: str, scheme: str, password
 @given(secret=tokens)
 def test_the_key_in_a_header_never_survives(name: str, form: str, secret: str) -> None:
     """However a header is written down, its value is left out, known or not."""
+    assume(secret not in name)
     assert secret not in redact(f"sent {form.format(n=name, s=secret)}")
 
 
