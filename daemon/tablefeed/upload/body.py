@@ -13,7 +13,10 @@ from tablefeed.http import Asking
 from tablefeed.upload.source import Source
 
 CHUNK = 2**20
-"""Bytes that one thread hop reads and hashes."""
+"""Bytes that one thread hop reads and hashes at most."""
+_SMALLEST_CHUNK = 2**16
+_ALL_CHUNKS = 16 * 2**20
+"""Bytes that the chunks of all uploads at a time shall hold together."""
 _TURNS = 16
 """Turns of the loop for which an answer that is there already may be read before more is sent."""
 
@@ -26,13 +29,24 @@ async def unthrottled(wanted: int) -> int:
     return wanted
 
 
+def chunk_size(uploads: int) -> int:
+    """Bytes of a chunk when so many uploads run: large ones cost less, many of them fill memory."""
+    return max(_SMALLEST_CHUNK, min(CHUNK, _ALL_CHUNKS // max(uploads, 1)))
+
+
 class FileBody(Asking):
     """Sent once, never replayed; its length is known and its progress visible."""
 
     def __init__(
-        self, source: Source, executor: Executor, admit: Admit = unthrottled, *, goes_first: bool = False
+        self,
+        source: Source,
+        executor: Executor,
+        admit: Admit = unthrottled,
+        *,
+        chunk: Callable[[], int] = lambda: CHUNK,
+        goes_first: bool = False,
     ) -> None:
-        """`source` has read its first chunk already; `executor` runs the rest of the reading.
+        """`source` has read its first chunk already; `executor` runs the rest of the reading, by `chunk()` bytes.
 
         Each piece of it goes out when `admit` allows. `goes_first`: its beginning goes out together with the head of
         the request, so that no answer can be there before it.
@@ -42,6 +56,7 @@ class FileBody(Asking):
         self._file = AsyncFileIO(source.file, asyncio.get_running_loop(), executor)
         self._size: int = source.version.size
         self._admit = admit
+        self._chunk = chunk
         self._waits = False
         self._listens = not goes_first
         self._writer: AbstractStreamWriter | None = None
@@ -67,12 +82,9 @@ class FileBody(Asking):
         """Send all of it, chunk by chunk, as fast as the connection takes it and the throttle allows."""
         self.begun.set()
         self._writer = writer
-        chunk = self._source.first
-        while True:
-            await self._send(writer, memoryview(chunk))
-            if self.handed == self._size:
-                return
-            chunk = await self._read(min(CHUNK, self._size - self.handed))
+        await self._send(writer, memoryview(self._source.take_first()))
+        while self.handed < self._size:
+            await self._send(writer, memoryview(await self._read(min(self._chunk(), self._size - self.handed))))
 
     async def _send(self, writer: AbstractStreamWriter, rest: memoryview) -> None:
         while True:

@@ -6,7 +6,6 @@ no limit on how long the peer may take nothing.
 """
 
 import asyncio
-import mimetypes
 import re
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -19,14 +18,15 @@ from yarl import URL
 from tablefeed.answers import safe, store_answer, store_error
 from tablefeed.clock import ServerClocks
 from tablefeed.errors import BadAnswer, Damaged, DeliveryError, FeedBlocked, Stalled, Transient
-from tablefeed.expiry import demanded_headers, secrets_in, signed_headers
-from tablefeed.http import is_loopback, origin_of, parse_url, proxy_for, read_body, translated
+from tablefeed.expiry import secrets_in, signed_headers
+from tablefeed.http import origin_of, proxy_for, read_body, translated
 from tablefeed.lease import Writer, writer_unknown
 from tablefeed.model import FileVersion, Grant, Receipt
 from tablefeed.threads import Threads
-from tablefeed.upload.body import CHUNK, Admit, FileBody, StallGuard, unthrottled
+from tablefeed.upload.body import Admit, FileBody, StallGuard, chunk_size, unthrottled
 from tablefeed.upload.checks import Checks, Digest, Hashes, told_by
 from tablefeed.upload.source import Source
+from tablefeed.upload.urls import checked, followed, grant_headers, redirected
 
 EXPECT_ABOVE = 2**20
 """Bodies larger than this ask first, so that a refusal costs no transfer."""
@@ -97,6 +97,8 @@ class Uploader:
         self._stall_timeout = stall_timeout
         self._allow_http = allow_http
         self._checks = Checks()
+        self._active = 0
+        """Uploads that run now."""
         self._mute_until: dict[str, float] = {}
         """Until when a host is not asked to continue, on the loop's clock."""
 
@@ -113,7 +115,21 @@ class Uploader:
         Raises a DeliveryError: SourceChanged, FileRefused and DiskTrouble for the file's sake, all others for the
         server's.
         """
-        url = self._checked(grant.url)
+        self._active += 1
+        try:
+            return await self._delivered(directory, version, grant, progress, digests)
+        finally:
+            self._active -= 1
+
+    async def _delivered(
+        self,
+        directory: Path,
+        version: FileVersion,
+        grant: Grant,
+        progress: Progress,
+        digests: Collection[Digest],
+    ) -> Receipt:
+        url = checked(grant.url, allow_http=self._allow_http)
         for _ in range(MOST_REDIRECTS + 1):
             source = await self._opened(directory, version, self._checks.wanted(origin_of(url)).union(digests))
             try:
@@ -124,42 +140,22 @@ class Uploader:
             await self._threads.call(source.finish)
             if receipt is not None:
                 return receipt
-            url = self._followed(url, target)
+            url = followed(url, target, allow_http=self._allow_http)
             # What one URL demands is not for another server to see, unless its own URL demands it too.
             grant = replace(grant, url=target, headers=grant_headers(target, version.name))
         raise FeedBlocked(f"{origin_of(url)} redirects in a circle", "Ask ProcessMind's support")
 
     async def _opened(self, directory: Path, version: FileVersion, digests: Collection[Digest]) -> Source:
         """Open the file in a thread; when we are cancelled meanwhile, it is closed as soon as it is open."""
-        opening = self._threads.call(Source, directory, version, CHUNK, self._writer_of, digests)
+        opening = self._threads.call(Source, directory, version, self._chunk(), self._writer_of, digests)
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_opened)
             raise
 
-    def _checked(self, text: str) -> URL:
-        try:
-            url = parse_url(text)
-        except ValueError as error:
-            raise FeedBlocked(f"the presigned URL cannot be used: {error}", "Check base_url of the feed") from None
-        if url.user or url.password:
-            raise FeedBlocked(
-                f"the presigned URL for {url.host} carries a user name, which none should",
-                "Check base_url of the feed",
-            )
-        if url.scheme != "https" and not is_loopback(url.host) and not self._allow_http:
-            raise FeedBlocked(
-                f"the presigned URL for {url.host} is not https, so the data would travel in the clear",
-                "Set [upload] allow_http = true if that is what you want",
-            )
-        return url
-
-    def _followed(self, url: URL, target: str) -> URL:
-        to = self._checked(target)
-        if url.scheme == "https" and to.scheme != "https":
-            raise FeedBlocked(f"{origin_of(url)} redirects to {to.host} without https", "Ask ProcessMind's support")
-        return to
+    def _chunk(self) -> int:
+        return chunk_size(self._active)
 
     async def _put(self, url: URL, source: Source, grant: Grant, progress: Progress) -> tuple[Receipt | None, str]:
         """One PUT. Returns the receipt, or None and the URL that the store redirects to."""
@@ -167,7 +163,7 @@ class Uploader:
         overdue = grant.expires_at <= self._clocks.now(origin)
         started_at = round(self._wall() * 1000)
         expect = source.version.size > EXPECT_ABOVE and not self._is_mute(origin)
-        body = FileBody(source, self._threads, self._admit, goes_first=not expect)
+        body = FileBody(source, self._threads, self._admit, chunk=self._chunk, goes_first=not expect)
         progress.sent = body.sent
         try:
             with translated(origin):
@@ -180,7 +176,7 @@ class Uploader:
             raise
         self._clocks.observe(origin, response.headers.get("Date"))
         if response.status in (307, 308) and "Location" in response.headers:
-            return None, _redirected(url, response.headers["Location"])
+            return None, redirected(url, response.headers["Location"])
         if not 200 <= response.status < 300:
             raise store_error(
                 store_answer(origin, response.status, response.headers, text, self._wall(), secrets_in(grant.url)),
@@ -271,25 +267,3 @@ class Uploader:
             if value != told[digest]:
                 raise Damaged(origin, digest, value, told[digest])
         return bool(ours)
-
-
-def grant_headers(url: str, name: str) -> dict[str, str]:
-    """The headers that a PUT of a file with this name must carry for the URL's signature.
-
-    Raises FeedBlocked when the signature covers a header whose value only the signer knows.
-    """
-    content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    headers, unknown = demanded_headers(url, content_type)
-    if unknown:
-        raise FeedBlocked(
-            f"the presigned URL is signed for headers whose values are not known: {', '.join(unknown)}",
-            "Ask ProcessMind's support to sign the host header only",
-        )
-    return dict(headers)
-
-
-def _redirected(url: URL, location: str) -> str:
-    try:
-        return str(url.join(URL(location, encoded=True)))
-    except ValueError:
-        return ""

@@ -61,13 +61,18 @@ class Source:
             self._ctime_ns = before.st_ctime_ns
             self._fd = fd
             self.file = HashedFile(fd, Hashes(digests))
-            self.first = self.file.read(min(first, version.size)) if version.size else b""
+            self._first = self.file.read(min(first, version.size)) if version.size else b""
         except OSError as error:
             os.close(fd)
             raise DiskTrouble(self.path, f"it cannot be read: {error.strerror}") from error
         except BaseException:
             os.close(fd)
             raise
+
+    def take_first(self) -> bytes:
+        """The bytes that were read when it was opened; they are not kept."""
+        first, self._first = self._first, b""
+        return first
 
     def check_unchanged(self) -> None:
         """Make sure that what was read is the version, still.
