@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from support.stores import certificate
 
 NGINX_REMEDY = "nginx is missing: apt-get install nginx-light"
 _PATIENCE = 20.0
-_LIFETIME = 604_800
+LIFETIME = 604_800
 """Seconds that the URLs of the stub are valid: the most that a signature of this scheme may say."""
 
 
@@ -53,10 +53,27 @@ class Nginx:
         return len(names)
 
 
-def _config(directory: Path, port: int, *, tls: bool, etag: str) -> str:
-    origin = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+def _maps(origin: str, urls: Mapping[str, str], etags: Mapping[int, str]) -> str:
+    """The part of the configuration that sets $presigned and $md5; a header without a value is not sent."""
     signed = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    url = f"{origin}/sink/$arg_filename?X-Amz-Date={signed}&X-Amz-Expires={_LIFETIME}&X-Amz-SignedHeaders=host"
+    query = f"X-Amz-Date={signed}&X-Amz-Expires={LIFETIME}&X-Amz-SignedHeaders=host"
+    given = "\n".join(f'    "{name}" "{url}";' for name, url in urls.items())
+    md5s = "\n".join(f"""    {size} '"{md5}"';""" for size, md5 in etags.items())
+    return f"""
+  map_hash_max_size {max(2048, 4 * len(urls))};
+  map_hash_bucket_size 512;
+  map $arg_filename $presigned {{
+    default "{origin}/sink/$arg_filename?{query}";
+{given}
+  }}
+  map $content_length $md5 {{
+    default "";
+{md5s}
+  }}"""
+
+
+def _config(directory: Path, port: int, urls: Mapping[str, str], etags: Mapping[int, str], *, tls: bool) -> str:
+    origin = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     certificates = f"ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem;"
     return f"""
 {"user root;" if os.geteuid() == 0 else ""}
@@ -76,6 +93,7 @@ http {{
   fastcgi_temp_path {directory}/temp/fastcgi;
   scgi_temp_path {directory}/temp/scgi;
   uwsgi_temp_path {directory}/temp/uwsgi;
+{_maps(origin, urls, etags)}
   server {{
     listen 127.0.0.1:{port}{" ssl" if tls else ""};
     {certificates if tls else ""}
@@ -83,10 +101,10 @@ http {{
       root {directory};
       dav_methods PUT;
       create_full_put_path on;
-      {f"add_header ETag '{chr(34)}{etag}{chr(34)}';" if etag else ""}
+      add_header ETag $md5;
     }}
     location / {{
-      return 200 '{{"PreSignedUploadUrl": "{url}"}}';
+      return 200 '{{"PreSignedUploadUrl": "$presigned"}}';
     }}
   }}
 }}
@@ -94,11 +112,13 @@ http {{
 
 
 @asynccontextmanager
-async def nginx(directory: Path, *, tls: bool, etag: str = "") -> AsyncIterator[Nginx]:
+async def nginx(
+    directory: Path, *, tls: bool, urls: Mapping[str, str] | None = None, etags: Mapping[int, str] | None = None
+) -> AsyncIterator[Nginx]:
     """Run nginx with all that it writes in `directory`, which is made; it has ended when this has.
 
-    `etag`: what it says of each file that it takes, so that a client can verify files that have this MD5; empty: it
-    says nothing, as nginx does.
+    `urls`: the presigned URLs of some names, whose characters are all plain; files of other names go to the sink.
+    `etags`: the MD5, by their size, of files that it names the MD5 of; of others it names nothing, as is nginx's way.
 
     Raises RuntimeError where nginx is missing or does not start.
     """
@@ -110,7 +130,7 @@ async def nginx(directory: Path, *, tls: bool, etag: str = "") -> AsyncIterator[
     ca_file = certificate(directory)[0] if tls else None
     port = free_port()
     config = directory / "nginx.conf"
-    config.write_text(_config(directory, port, tls=tls, etag=etag))
+    config.write_text(_config(directory, port, urls or {}, etags or {}, tls=tls))
     errors = directory / "error.log"
     process = await asyncio.create_subprocess_exec(
         *(binary, "-p", str(directory), "-c", str(config), "-e", str(errors)),
