@@ -5,7 +5,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo install test image soak screenshots lint format clean stale
+.PHONY: help setup demo install test image soak bench screenshots lint format clean stale
 
 # What another project has put into the environment does not count here. PIP_… stays: it says where packages come from.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTEST_ADDOPTS MYPYPATH
@@ -42,6 +42,9 @@ image: .venv/.dev ## Build the container image and try it, as root with buildah 
 
 soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --seed 1': how long, and which)
 	@cd tests && ../$(BIN)/python -m faults.soak $(ARGS)
+
+bench: .venv/.dev ## Measure it beside what people would use instead (ARGS='--rows 1,3 --runs 5': what, and how often)
+	@cd tests && ../$(BIN)/python -m bench $(ARGS)
 
 screenshots: .venv/.dev ## Make the pictures of the page in docs/ (needs Chromium)
 	@cd tests && ../$(BIN)/python -m support.screenshots

@@ -15,14 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from rich.console import Console
-from rich.table import Table
-
 import bench.rows
 from bench.machine import machine, versions
 from bench.model import Plan, Row, Scale
-from bench.pictures import pictures
-from bench.report import HEAD, lines, markdown
+from bench.pictures import ALTS, pictures
+from bench.report import markdown, plain
 from bench.results import Result, Setting, merged, read, write
 from bench.turns import tell
 
@@ -77,22 +74,10 @@ def publish(out: Path, new: Sequence[Result]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     whole = merged(read(out / "benchmark.json"), new)
     write(out / "benchmark.json", whole)
-    (out / "benchmark.md").write_text(markdown(whole))
-    for name, svg in pictures(whole).items():
+    drawn = pictures(whole)
+    for name, svg in drawn.items():
         (out / name).write_text(svg)
-
-
-def show(found: Sequence[Result]) -> None:
-    """Print the table, and what a reader must know of each row."""
-    table = Table(*HEAD)
-    for result in found:
-        for line in lines(result.row):
-            table.add_row(*line)
-    console = Console()
-    console.print(table)
-    for result in found:
-        if not result.row.series:
-            console.print(f"Row {result.row.number}. " + " ".join(result.row.notes), markup=False)
+    (out / "benchmark.md").write_text(markdown(whole, {name: ALTS[name] for name in drawn}))
 
 
 async def main(given: Sequence[str]) -> int:
@@ -109,7 +94,7 @@ async def main(given: Sequence[str]) -> int:
             found += some
             if wanted.out is not None:
                 publish(wanted.out, found)
-    show(found)
+    print(plain(found))
     if wanted.out is not None:
         tell(f"Written: benchmark.json, benchmark.md and their pictures, in {os.path.relpath(wanted.out)}")
     return 0

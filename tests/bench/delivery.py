@@ -70,7 +70,9 @@ class Measured:
             if seen < count:
                 if self.process.returncode is not None or time.monotonic() > deadline:
                     last = b"\n".join(self._lines[-5:]).decode(errors="replace")
-                    raise RuntimeError(f"the daemon has {event} {seen} times instead of {count}. Its last words:\n{last}")
+                    raise RuntimeError(
+                        f"{event} came {seen} times instead of {count}; the daemon's last words:\n{last}"
+                    )
                 await asyncio.sleep(_LOOK)
 
 

@@ -114,10 +114,10 @@ def _x(axis: Axis, value: float) -> float:
 def _bar(bar: Bar, axis: Axis, y: int) -> list[str]:
     low, middle, high, origin = (_x(axis, value) for value in (bar.low, bar.middle, bar.high, axis.origin))
     centre = y + _LINE // 2
+    kind, width = "good" if bar.good else "bad", max(abs(middle - origin), 1)
     parts = [
         _text(_LEFT - 12, centre + 4, bar.label, "", "end"),
-        f'<rect class="{"good" if bar.good else "bad"}" x="{min(origin, middle):.1f}" y="{y + 6}" '
-        f'width="{max(abs(middle - origin), 1):.1f}" height="{_LINE - 12}"/>',
+        f'<rect class="{kind}" x="{min(origin, middle):.1f}" y="{y + 6}" width="{width:.1f}" height="{_LINE - 12}"/>',
         f'<path class="whisker" fill="none" d="M{low:.1f} {centre - 5}v10m0 -5H{high:.1f}m0 -5v10"/>',
         _text(WIDTH - _RIGHT + 14, centre + 4, bar.told, ""),
     ]

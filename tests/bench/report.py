@@ -1,6 +1,6 @@
 """The results in words: the table that is printed, and `benchmark.md`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isclose
 
 from bench.model import Bound, Claim, Row, Series, ratios
@@ -10,10 +10,11 @@ INTRODUCTION = """\
 # Benchmark
 
 tablefeed beside what people would use instead, measured by `make bench`, which also writes this page, its pictures and
-`benchmark.json` with the values of every run. Contenders take turns: each is measured once before any is measured again,
-and each run begins with another one. A ratio is taken within a run, and its median is what is compared with the limit.
-Absolute figures say more about the machine than about a program; ratios and CPU seconds carry over.
+`benchmark.json` with the values of every run. Contenders take turns: each is measured once before any is measured
+again, and each run begins with another one. A ratio is taken within a run, and its median is what is compared with the
+limit. Absolute figures say more about the machine than about a program; ratios and CPU seconds carry over.
 """
+NOTHING = "–"
 HEAD = ("#", "measured", "tablefeed", "beside it", "min / median / max", "must reach", "result")
 
 
@@ -53,12 +54,12 @@ def verdict(claim: Claim) -> str:
 def lines(row: Row) -> list[tuple[str, ...]]:
     """What the table says of a row, one line a claim."""
     if not row.claims:
-        return [(str(row.number), row.title, "–", "–", "–", "–", "not measured" if not row.series else "no limit")]
-    told = []
+        return [(str(row.number), row.title, *[NOTHING] * 4, "not measured" if not row.series else "no limit")]
+    told: list[tuple[str, ...]] = []
     for claim in row.claims:
         pair = sides(row, claim)
         unit = f" {claim.unit}" if claim.unit else ""
-        ours, theirs = ("–", "–") if pair is None else (f"{figure(side.median)} {side.unit}" for side in pair)
+        ours, theirs = (NOTHING, NOTHING) if pair is None else (f"{figure(side.median)} {side.unit}" for side in pair)
         told.append(
             (
                 str(row.number),
@@ -73,11 +74,26 @@ def lines(row: Row) -> list[tuple[str, ...]]:
     return told
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The page."""
+def plain(results: Sequence[Result]) -> str:
+    """The same for a terminal: each row with what it claims, or why it was left out."""
+    told = []
+    for result in results:
+        row = result.row
+        told.append(f"{row.number}. {row.title}")
+        for claim, line in zip(row.claims, lines(row), strict=False):
+            _, _, ours, theirs, middle, limit, result_told = line
+            beside = f"{ours} beside {theirs}; " if theirs != NOTHING else ""
+            told.append(f"   {claim.text}: {beside}{middle}; {limit}: {result_told}")
+        if not row.series:
+            told += [f"   {note}" for note in row.notes]
+    return "\n".join(told)
+
+
+def markdown(results: Sequence[Result], shown: Mapping[str, str]) -> str:
+    """The page; `shown` are the file names of its pictures and what they show."""
     parts = [INTRODUCTION, "## Results\n", _table(HEAD, [line for result in results for line in lines(result.row)])]
-    parts.append("\n![Ratios to the peers](benchmark-rates.svg)\n\n![Files per second as the work grows](benchmark-growth.svg)\n")
-    parts.append("## Each row\n")
+    parts += [f"\n![{alt}]({name})" for name, alt in shown.items()]
+    parts.append("\n## Each row\n")
     parts += [_detail(result) for result in results]
     parts.append(_measured_on(results))
     return "\n".join(parts)

