@@ -100,5 +100,17 @@ async def main(given: Sequence[str]) -> int:
     return 0
 
 
+def run(given: Sequence[str]) -> int:
+    """Run it until it has ended or is told to end; its servers have ended by then in either case."""
+    try:
+        return asyncio.run(main(given))
+    except RuntimeError as error:
+        tell(f"The benchmark is broken: {error}")
+        return 1
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        tell("Ended early; what was measured before is kept.")
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    sys.exit(run(sys.argv[1:]))

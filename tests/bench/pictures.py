@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.model import Bound, Row
+from bench.model import Bound, Claim, Row
 from bench.plot import Bar, Group, chart, linear, logarithmic
 from bench.report import figure
 from bench.results import Result
@@ -31,7 +31,7 @@ def _rates(rows: Sequence[Row]) -> str:
             better = "more is better" if row.claims[0].bound is Bound.AT_LEAST else "less is better"
             bars = [
                 Bar(
-                    claim.text.replace("tablefeed / ", "beside ").replace("tablefeed, ", ""),
+                    _label(claim),
                     min(claim.values),
                     claim.median,
                     max(claim.values),
@@ -47,6 +47,12 @@ def _rates(rows: Sequence[Row]) -> str:
     values = [value for group in groups for bar in group.bars for value in (bar.low, bar.high, bar.limit or 1.0)]
     subtitle = "Ratio within each run: median, minimum and maximum; the thick mark is the limit; logarithmic scale"
     return chart("tablefeed beside its peers", subtitle, groups, logarithmic(values))
+
+
+def _label(claim: Claim) -> str:
+    ours, _, theirs = claim.text.partition(" / ")
+    how = ours.removeprefix("tablefeed").lstrip(", ")
+    return f"{how}, beside {theirs}" if how else f"beside {theirs}"
 
 
 def _growth(rows: Sequence[Row]) -> str:

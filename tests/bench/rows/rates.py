@@ -57,8 +57,8 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     return (
         (
             "tablefeed: all settings at their default but for the addresses; one feed, in which the files lie, whole "
-            "for longer than `settle`, when the daemon starts. Measured from its event `started`, before its first look at "
-            "the directory, to the last `file_archived`; the start of the process is left out."
+            "for longer than `settle`, when the daemon starts. Measured from its event `started`, before its first "
+            "look at the directory, to the last `file_archived`; the start of the process is left out."
         ),
         (
             "The bare loop (uvloop, 32 at a time) and the script tell their own time, without the start of Python; the "

@@ -24,8 +24,8 @@ NOTES = (
     (
         "User and system time of the client. tablefeed: of the running daemon, from before the file is dropped to when "
         "it lies in the archive, so with finding, queueing, the URL and the archive, but without the start of the "
-        "process. One small file has gone to the server before, so that it knows what the server's answers hold. curl and the "
-        "script: of the whole process."
+        "process. One small file has gone to the server before, so that it knows what the server's answers hold. curl "
+        "and the script: of the whole process."
     ),
     f"`{VERIFIED}`: the server names the MD5 of the file as its ETag. `{UNVERIFIED}`: it names nothing.",
     "The server writes the file to the disk; what that takes is not counted.",
