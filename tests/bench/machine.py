@@ -21,11 +21,12 @@ def machine(scratch: Path) -> dict[str, str]:
     """What the machine is, as far as it matters for speed. `scratch`: where the measured files lie."""
     cpus = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     total = re.search(r"^MemTotal:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    release = _NUMBER.match(platform.release())
     return {
         "cores": str(len(os.sched_getaffinity(0))),
         "CPU": cpus[0].strip() if cpus else platform.machine(),
         "memory": f"{round(int(total[1]) / 2**20)} GiB" if total else "unknown",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {release[0] if release else platform.release()}",
         "file system": file_system(scratch),
     }
 

@@ -38,7 +38,7 @@ def sides(row: Row, claim: Claim) -> tuple[Series, Series] | None:
             if not comparable or len(theirs.values) != len(ours.values) or 0 in theirs.values:
                 continue
             pairs = zip(ratios(ours, theirs), claim.values, strict=True)
-            if all(isclose(a, b, rel_tol=2e-3) for a, b in pairs) and claim.text.startswith(ours.name):
+            if all(isclose(a, b, rel_tol=2e-3) for a, b in pairs):
                 return ours, theirs
     return None
 
@@ -54,7 +54,7 @@ def verdict(claim: Claim) -> str:
 def lines(row: Row) -> list[tuple[str, ...]]:
     """What the table says of a row, one line a claim."""
     if not row.claims:
-        return [(str(row.number), row.title, *[NOTHING] * 4, "not measured" if not row.series else "no limit")]
+        return [(str(row.number), _headed(row.title), *[NOTHING] * 4, "not measured" if not row.series else "no limit")]
     told: list[tuple[str, ...]] = []
     for claim in row.claims:
         pair = sides(row, claim)
@@ -63,11 +63,11 @@ def lines(row: Row) -> list[tuple[str, ...]]:
         told.append(
             (
                 str(row.number),
-                f"{row.title}: {claim.text}",
+                f"{_headed(row.title)}: {claim.text}",
                 ours if claim.unit == "" else f"{figure(claim.median)}{unit}",
                 theirs,
                 spread(claim.values, claim.median) + (unit or " ×" * (pair is not None)),
-                f"{'≥' if claim.bound is Bound.AT_LEAST else '≤'} {claim.limit:g}{unit or ' ×' * (pair is not None)}",
+                f"{'≥' if claim.bound is Bound.AT_LEAST else '≤'} {claim.limit:,g}{unit or ' ×' * (pair is not None)}",
                 verdict(claim),
             )
         )
@@ -79,7 +79,7 @@ def plain(results: Sequence[Result]) -> str:
     told = []
     for result in results:
         row = result.row
-        told.append(f"{row.number}. {row.title}")
+        told.append(f"{row.number}. {_headed(row.title)}")
         for claim, line in zip(row.claims, lines(row), strict=False):
             _, _, ours, theirs, middle, limit, result_told = line
             beside = f"{ours} beside {theirs}; " if theirs != NOTHING else ""
@@ -99,6 +99,10 @@ def markdown(results: Sequence[Result], shown: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
+def _headed(title: str) -> str:
+    return title[:1].upper() + title[1:]
+
+
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     rows = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
@@ -108,7 +112,7 @@ def _detail(result: Result) -> str:
     row, setting = result.row, result.setting
     runs = f"{setting.runs} {'run' if setting.runs == 1 else 'runs'}"
     busy = f", on a machine that others used as well (load {setting.load:.1f} a core)" if setting.load >= 0.5 else ""
-    parts = [f"### {row.number}. {row.title}\n", f"Measured on {setting.date}, {runs}{busy}.\n"]
+    parts = [f"### {row.number}. {_headed(row.title)}\n", f"Measured on {setting.date}, {runs}{busy}.\n"]
     if setting.scale != "full":
         parts.append("This is the short form, whose figures say only that it works.\n")
     if row.series:
