@@ -7,7 +7,7 @@ cannot tell where a secret ends it takes too much rather than too little.
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html import escape
 from os import PathLike, fspath
 from typing import Any
@@ -72,11 +72,15 @@ class Redactor:
     def __init__(self, secrets: Collection[str]) -> None:
         """Blank secrets are no secrets: they would blot out every blank."""
         self._secrets = sorted({secret for secret in secrets if secret.strip()}, key=len, reverse=True)
-        self._known = re.compile("|".join(map(_in_any_spelling, self._secrets))) if self._secrets else None
+
+    @cached_property
+    def _known(self) -> re.Pattern[str]:
+        """Built when a text may hold a secret at last: it takes long, and hardly any text does."""
+        return re.compile("|".join(map(_in_any_spelling, self._secrets)))
 
     def text(self, text: str) -> str:
         """The text without secrets; the very same object when there was none."""
-        if self._known is not None and self._may_hold_known(text):
+        if self._secrets and self._may_hold_known(text):
             text = self._known.sub(REDACTED, text)
         if not _MARKED.search(text):
             return text
@@ -87,7 +91,7 @@ class Redactor:
 
     def is_clean(self, text: str) -> bool:
         """Whether nothing in the text can be a secret. Faster than `text`, and more suspicious."""
-        return not (_MARKED.search(text) or (self._known is not None and self._may_hold_known(text)))
+        return not (_MARKED.search(text) or (self._secrets and self._may_hold_known(text)))
 
     def _may_hold_known(self, text: str) -> bool:
         return _ESCAPE_SIGN.search(text) is not None or any(secret in text for secret in self._secrets)
