@@ -52,8 +52,8 @@ class Selection:
     def __init__(self, feed: Feed) -> None:
         """Compile the feed's patterns."""
         self._recursive = feed.recursive
-        self._include = _compile(feed.include)
-        self._exclude = _compile(feed.exclude)
+        self.fits = _compile(feed.include, feed.exclude).fullmatch
+        """Whether a relative path is that of one of the feed's files, given that its directory is entered."""
         self._targets = tuple(
             target
             for template in (feed.archive, feed.failed)
@@ -62,13 +62,7 @@ class Selection:
 
     def takes(self, path: str) -> bool:
         """Whether a relative path is that of one of the feed's files."""
-        name = path.rpartition("/")[2]
-        return (
-            not name.startswith(OWN_PREFIX)
-            and self._include.fullmatch(path) is not None
-            and self._exclude.fullmatch(path) is None
-            and self._reaches(path)
-        )
+        return self.fits(path) is not None and self._reaches(path)
 
     def enters(self, path: str) -> bool:
         """Whether a directory at a relative path is looked into."""
@@ -106,9 +100,15 @@ def _target(directory: Path, template: str) -> str | None:
     return start if code else f"{start}/"
 
 
-def _compile(patterns: tuple[str, ...]) -> re.Pattern[str]:
+def _compile(include: tuple[str, ...], exclude: tuple[str, ...]) -> re.Pattern[str]:
+    """One pattern for whole paths, since a scan asks it for each of a million."""
+    ours = rf"(?!(?-i:(?:.*/)?{re.escape(OWN_PREFIX)}[^/]*\Z))"
+    return re.compile(ours + rf"(?!(?:{_any(exclude)})\Z)(?:{_any(include)})", re.IGNORECASE | re.DOTALL)
+
+
+def _any(patterns: tuple[str, ...]) -> str:
     alternatives = [_translate(pattern) if "/" in pattern else "(?:.*/)?" + _translate(pattern) for pattern in patterns]
-    return re.compile("|".join(alternatives) or r"(?!)", re.IGNORECASE | re.DOTALL)
+    return "|".join(alternatives) or r"(?!)"
 
 
 _TOKEN = re.compile(
@@ -167,53 +167,56 @@ def _walk(root: Path, selection: Selection, below: str) -> Iterator[Batch]:
     batch = Batch()
     directories = [below]
     while directories:
-        for found in _list(root, directories.pop(), selection):
-            match found:
-                case str():
-                    directories.append(found)
-                case Problem():
-                    batch.problems.append(found)
-                case _:
-                    batch.entries.append(found)
-            if len(batch.entries) + len(batch.problems) >= BATCH:
-                yield batch
-                batch = Batch()
+        directory = directories.pop()
+        try:
+            with _opened(root, directory) as fd, os.scandir(fd) as entries:
+                while not _fill(batch, entries, directory, selection, directories):
+                    yield batch
+                    batch = Batch()
+        except OSError as error:
+            if not directory:
+                raise _root_trouble(root, error) from error
+            if not isinstance(error, FileNotFoundError):
+                batch.problems.append(Problem(directory, error.strerror or str(error)))
     if batch.entries or batch.problems:
         yield batch
 
 
-def _list(root: Path, directory: str, selection: Selection) -> Iterator[str | Problem | tuple[str, os.stat_result]]:
-    """The directories to enter, the files to take and the troubles in one directory."""
-    try:
-        with _opened(root, directory) as fd, os.scandir(fd) as entries:
-            for entry in entries:
-                path = f"{directory}/{entry.name}" if directory else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if selection.enters(path):
-                        yield path
-                    elif selection.misses(path):
-                        yield Problem(path, _kind(stat.S_IFDIR))
-                elif selection.takes(path):
-                    yield from _file(entry, path)
-    except OSError as error:
-        if not directory:
-            raise _root_trouble(root, error) from error
-        if not isinstance(error, FileNotFoundError):
-            yield Problem(directory, error.strerror or str(error))
+def _fill(
+    batch: Batch, entries: Iterator["os.DirEntry[str]"], directory: str, selection: Selection, directories: list[str]
+) -> bool:
+    """Put what follows in a directory into the batch, and what is to be entered into `directories`.
+
+    Returns whether that was all; False: the batch is full.
+    """
+    files, problems, fits = batch.entries, batch.problems, selection.fits
+    prefix = f"{directory}/" if directory else ""
+    for entry in entries:
+        path = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if selection.enters(path):
+                directories.append(path)
+            elif selection.misses(path):
+                problems.append(Problem(path, _kind(stat.S_IFDIR)))
+        elif fits(path):
+            _see(batch, entry, path)
+        if len(files) + len(problems) >= BATCH:
+            return False
+    return True
 
 
-def _file(entry: "os.DirEntry[str]", path: str) -> Iterator[Problem | tuple[str, os.stat_result]]:
+def _see(batch: Batch, entry: "os.DirEntry[str]", path: str) -> None:
     try:
         found = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return
     except OSError as error:
-        yield Problem(path, error.strerror or str(error))
+        batch.problems.append(Problem(path, error.strerror or str(error)))
         return
     if stat.S_ISREG(found.st_mode):
-        yield path, found
+        batch.entries.append((path, found))
     else:
-        yield Problem(path, _kind(found.st_mode))
+        batch.problems.append(Problem(path, _kind(found.st_mode)))
 
 
 def _kind(mode: int) -> str:
