@@ -67,7 +67,7 @@ def _signed64(value: int) -> int:
 
     Some file systems use inode numbers above 2**63, and an mtime after the year 2262 exceeds it in nanoseconds.
     """
-    return (value + 2**63) % 2**64 - 2**63
+    return value if -(2**63) <= value < 2**63 else (value + 2**63) % 2**64 - 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,16 @@ class FileVersion:
     @classmethod
     def of(cls, feed: str, path: str, stat: os.stat_result, root: int | None = None) -> "FileVersion":
         """The version that `stat` describes."""
+        # By position, since a scan makes one for each of a million files.
         return cls(
-            feed=feed,
-            path=path,
-            device=_signed64(stat.st_dev),
-            inode=_signed64(stat.st_ino),
-            size=stat.st_size,
-            mtime_ns=_signed64(stat.st_mtime_ns),
-            root=None if root is None else _signed64(root),
-            dropped_at=stat.st_ctime_ns // 1_000_000,
+            feed,
+            path,
+            _signed64(stat.st_dev),
+            _signed64(stat.st_ino),
+            stat.st_size,
+            _signed64(stat.st_mtime_ns),
+            None if root is None else _signed64(root),
+            stat.st_ctime_ns // 1_000_000,
         )
 
     def describes(self, stat: os.stat_result) -> bool:
