@@ -3,7 +3,9 @@
 A listener is called on the event loop, between two steps of a file, so it must be quick and raise nothing.
 """
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tablefeed.model import Entry, Receipt
@@ -124,3 +126,21 @@ class News:
         """Something has happened."""
         for listener in self._listeners:
             listener(item)
+
+
+class Rest:
+    """Pauses of somebody who looks at the daemon again and again: short while something happens, else long."""
+
+    def __init__(self, news: News, longest: float) -> None:
+        """`longest` in seconds, for what changes without being told."""
+        self._longest = longest
+        self._heard = asyncio.Event()
+        news.listen(lambda _: self._heard.set())
+
+    async def __call__(self, seconds: float) -> None:
+        """Pause for so long at least, and then until something has happened since the last pause."""
+        await asyncio.sleep(seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._longest - seconds):
+                await self._heard.wait()
+        self._heard.clear()

@@ -16,6 +16,7 @@ from tablefeed.config import Settings, key_sources, needs_restart, to_feeds, tok
 from tablefeed.credentials import FileKey
 from tablefeed.errors import Fatal
 from tablefeed.lease import ignore_lease_breaks
+from tablefeed.news import Rest
 from tablefeed.once import Left, deliver_all, first_of, left_of
 from tablefeed.overview import Overview
 from tablefeed.panel import Panel
@@ -27,6 +28,8 @@ log = structlog.get_logger("service")
 
 _LAST_WORDS = 10.0
 """Seconds that webhooks get to be told what has happened, at the end."""
+_LONGEST_REST = 20.0
+"""Seconds between two looks at what `systemctl status` shows, at most."""
 
 
 def read_keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, FileKey]:
@@ -88,7 +91,8 @@ class Service:
                 overview.recall(),
             ]
             background = [tasks.create_task(chore) for chore in chores]
-            telling = tasks.create_task(self._notifier.keep_status(overview.snapshot, asyncio.sleep))
+            rest = Rest(parts.news, _LONGEST_REST)
+            telling = tasks.create_task(self._notifier.keep_status(overview.snapshot, rest))
             await self._signals.drain.wait()
             self._notifier.stopping(self._settings.service.shutdown_grace)
             overview.draining = True

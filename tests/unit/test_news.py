@@ -1,0 +1,24 @@
+import asyncio
+
+from tablefeed.news import Blocked, News, Rest
+
+LONG = 3_600.0
+ITEM = Blocked("orders", "delivery", "reason", "remedy")
+
+
+async def test_a_rest_ends_when_something_happens() -> None:
+    """Also what happened while the shortest time was not over; and that is heard once."""
+    news = News()
+    rest = Rest(news, LONG)
+    news.tell(ITEM)
+    await asyncio.wait_for(rest(0.0), 10)
+    resting = asyncio.create_task(rest(0.0))
+    done, _ = await asyncio.wait([resting], timeout=0.05)
+    assert not done
+    news.tell(ITEM)
+    await asyncio.wait_for(resting, 10)
+
+
+async def test_a_rest_ends_though_nothing_happens() -> None:
+    """What is not told as news shows after a while too."""
+    await asyncio.wait_for(Rest(News(), 0.01)(0.0), 10)
