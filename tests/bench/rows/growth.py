@@ -20,6 +20,8 @@ GROWTH = 0.8
 """The slowest by the fastest, at least."""
 MANY = 0.7
 """Many feeds by one, at least."""
+_LEAST = 50
+"""So many deliveries are waited for, however long that takes."""
 _SPARED = 10
 """One in so many deliveries is not counted at the begin: connections are made then."""
 
@@ -56,7 +58,7 @@ class _Backlog:
 
 
 async def _growth(plan: Plan, directory: Path, server: Nginx) -> Row:
-    goal, longest = plan.pick(3_000, 150), plan.pick(30.0, 10.0)
+    goal, longest = plan.pick(3_000, 150), plan.pick(20.0, 10.0)
     queues = [await _queued(plan, directory, server, count) for count in plan.pick((1_000, 10_000, 100_000), (200,))]
     queues.append(await _queued(plan, directory, server, crowd(plan)))
     for _ in range(plan.runs):
@@ -102,7 +104,7 @@ async def _drain(each: _Backlog, goal: int, longest: float) -> None:
     # It ends softly, so that no file is left between its directory and the archive.
     async with living(each.place, signal.SIGTERM) as life:
         end = time.monotonic() + longest
-        await life.until(lambda: archived(each.place.ledger) >= goal or time.monotonic() > end)
+        await life.until(lambda: archived(each.place.ledger) >= (goal if time.monotonic() < end else _LEAST))
         moments = sorted(_closed_at(each.place.ledger))[:goal]
         each.cpu.append((life.cpu() - life.ready_cpu) / len(moments) * 1_000)
     counted = moments[len(moments) // _SPARED :]
