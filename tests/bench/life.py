@@ -125,15 +125,15 @@ async def _ready(process: Process, listening: socket.socket, log: Path) -> float
 
 
 def ask(ledger: Path, question: str, *values: object) -> int:
-    """One number out of a ledger, beside the daemon that writes it; 0 while there is none."""
+    """One number out of a ledger, beside the daemon that writes it; 0 where the answer is null."""
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10.0)) as conn:
         found = conn.execute(question, values).fetchone()[0]
     return int(found or 0)
 
 
 def queued_ever(ledger: Path) -> int:
-    """How many rows the ledger has had so far; it costs the same however many they are."""
-    return ask(ledger, "SELECT max(seq) FROM sqlite_sequence WHERE name = 'files'")
+    """How many rows the ledger has had so far; to ask costs the same however many they are."""
+    return ask(ledger, "SELECT max(id) FROM files")
 
 
 def archived(ledger: Path) -> int:
