@@ -63,6 +63,11 @@ class Life:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split(f"{what}:")[1].split()[0]) / 1024
 
+    @property
+    def unwatched(self) -> int:
+        """How often the kernel has refused it a watch, so that a feed's files are found by scans alone."""
+        return self.log.read_text().count('"event":"watch_failed"')
+
     async def until(self, holds: Callable[[], bool], step: float = 0.05) -> None:
         """Wait until something holds. Raises RuntimeError when the daemon ends or that never comes."""
         end = time.monotonic() + PATIENCE
@@ -122,6 +127,18 @@ async def _ready(process: Process, listening: socket.socket, log: Path) -> float
                     return time.monotonic()
     finally:
         ended.cancel()
+
+
+def watch_notes(unwatched: int, feeds: int) -> tuple[str, ...]:
+    """What a reader must know where the kernel has refused watches to some of the feeds."""
+    if not unwatched:
+        return ()
+    return (
+        (
+            f"The kernel refused {unwatched:,} watches to daemons with {feeds:,} {'feed' if feeds == 1 else 'feeds'} "
+            "(fs.inotify.max_user_instances was used up): files there were found by scans alone."
+        ),
+    )
 
 
 def ask(ledger: Path, question: str, *values: object) -> int:

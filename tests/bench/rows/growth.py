@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.life import archived, ask, living, site
+from bench.life import archived, ask, living, site, watch_notes
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
 from bench.servers import Nginx, nginx
 from bench.workload import ORDERS, backlog, bring_back, crowd, crowded, discard, make_files, queue
@@ -130,6 +130,8 @@ class _Feeds:
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
+    unwatched: int = 0
+    """How many watches the kernel refused, in the run with the most."""
 
     @property
     def name(self) -> str:
@@ -162,6 +164,7 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
                 "The files lie there when the daemon starts. From the moment when the first is queued until the "
                 "last is archived, in a new ledger. The CPU is that of the daemon's whole life."
             ),
+            *(note for each in (one, many) for note in watch_notes(each.unwatched, each.feeds)),
         ),
     )
 
@@ -181,6 +184,7 @@ async def _deliver_all(each: _Feeds) -> None:
         await life.until(lambda: archived(ledger) == each.feeds * each.files)
         each.cpu.append(life.cpu())
         each.ready.append(life.ready_after)
+        each.unwatched = max(each.unwatched, life.unwatched)
     took = ask(ledger, "SELECT max(closed_at) - min(queued_at) FROM files") / 1000
     each.rates.append(each.feeds * each.files / took)
     for drop in each.drops():

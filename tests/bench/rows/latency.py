@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from statistics import quantiles
 
-from bench.life import Life, living, site
+from bench.life import Life, living, site, watch_notes
 from bench.model import Bound, Claim, Plan, Row, Series
 from bench.sink import Sink, sinking
 from bench.workload import ORDERS, discard, make_files, name_of
@@ -24,8 +24,10 @@ async def measure(plan: Plan) -> list[Row]:
     """The delays of many drops, one after the other."""
     drops = plan.pick(200, 10)
     p50, p99, slowest = [], [], []
+    refused = 0
     for run in range(plan.runs):
-        delays = await _delays(plan, drops, random.Random(run))
+        delays, unwatched = await _delays(plan, drops, random.Random(run))
+        refused += unwatched
         centiles = quantiles(delays, n=100, method="inclusive")
         p50.append(centiles[49] * 1000)
         p99.append(centiles[98] * 1000)
@@ -46,13 +48,14 @@ async def measure(plan: Plan) -> list[Row]:
                     f"{_LONGEST_PAUSE * 1000:g} ms have passed. From just before the rename until the server, which "
                     "also answers for the presigned URL, has read the head of the PUT."
                 ),
+                *watch_notes(refused, 1),
             ),
         )
     ]
 
 
-async def _delays(plan: Plan, drops: int, chance: random.Random) -> list[float]:
-    """Seconds of each drop, by a daemon of its own."""
+async def _delays(plan: Plan, drops: int, chance: random.Random) -> tuple[list[float], int]:
+    """Seconds of each drop, by a daemon of its own, and how many watches it was refused."""
     directory = plan.scratch / "latency"
     try:
         async with sinking() as sink:
@@ -64,7 +67,7 @@ async def _delays(plan: Plan, drops: int, chance: random.Random) -> list[float]:
                 for number in range(drops + _UNCOUNTED):
                     await asyncio.sleep(chance.random() * _LONGEST_PAUSE)
                     delays.append(await _delay(life, sink, directory / "made" / name_of(number), drop))
-                return delays[_UNCOUNTED:]
+                return delays[_UNCOUNTED:], life.unwatched
     finally:
         discard(directory)
 
