@@ -178,8 +178,8 @@ class Intake:
             self._feed.directory,
             feed=self._feed.name,
             recursive=self._feed.recursive,
-            # A file waits for `settle` anyway, so that the watch may take a tenth of it and rest the longer.
-            step=0.02 if self._feed.ready is Ready.MARKER else min(max(self._feed.settle / 10, 0.02), 0.2),
+            # A file waits for `settle` anyway, so that the watch may take a quarter of it and rest the longer.
+            step=0.02 if self._feed.ready is Ready.MARKER else min(max(self._feed.settle / 4, 0.02), 0.5),
             tick=self._tick,
             on_changes=self._hint_all,
             on_gap=self._want_scan,

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 FLOOD = 1_000
 """So many paths in one go mean that the kernel's queue (16,384 events, about four a file) may have run over."""
-_QUIET_MS = 250
+_QUIET_MS = 2_000
 _DEBOUNCE_MS = 400
 _LONGEST_PAUSE = 300.0
 _SOUND = 60.0
