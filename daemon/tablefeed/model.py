@@ -107,7 +107,11 @@ class FileVersion:
 
     def describes(self, stat: os.stat_result) -> bool:
         """Whether `stat` is of this very version, wherever the file lies by now."""
-        return self == FileVersion.of(self.feed, self.path, stat)
+        return (
+            self.size == stat.st_size
+            and self.inode == _signed64(stat.st_ino)
+            and self.mtime_ns == _signed64(stat.st_mtime_ns)
+        )
 
     @property
     def name(self) -> str:
