@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.archive import as_path
 from tablefeed.archive import Archiver
 from tablefeed.archive.marker import Marker
 from tablefeed.archive.moves import Disk
@@ -95,7 +96,7 @@ def arm(step: Step, nth: int) -> None:
     numbers = itertools.count(1)
 
     def count(arguments: tuple[Any, ...]) -> None:
-        if step.when(*arguments) and next(numbers) == nth:
+        if step.when(*map(as_path, arguments)) and next(numbers) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def mortal(self: Any, *arguments: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.archive import MortalDisk, PowerCut, archiving, drop, feed_at, old_kernel, seen, write
-from tablefeed.archive.moves import Disk
+from tablefeed.archive.moves import Disk, StrPath
 from tablefeed.archive.restore import restore
 from tablefeed.errors import FileRefused, NotRestored
 from tablefeed.model import Feed, FileVersion, Ready
@@ -85,8 +85,8 @@ async def test_a_file_that_was_left_in_place_is_only_looked_at(tmp_path: Path) -
 class FarDisk(Disk):
     """A disk on which `failed` lies on another file system."""
 
-    def rename(self, source: Path, target: Path) -> None:
-        if source.parent.name == "failed":
+    def rename(self, source: StrPath, target: StrPath) -> None:
+        if Path(source).parent.name == "failed":
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         super().rename(source, target)
 
@@ -108,7 +108,7 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
     version, destination = await refused(feed)
 
     class FullDisk(Disk):
-        def rename(self, source: Path, target: Path) -> None:
+        def rename(self, source: StrPath, target: StrPath) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(NotRestored, match=r"cannot be moved back .*No space left"):

@@ -109,8 +109,13 @@ class MortalDisk(Disk):
         return run
 
 
+def as_path(argument: Any) -> Any:
+    """An argument of a step of a disk, where a path is a `Path`."""
+    return Path(argument) if isinstance(argument, str) else argument
+
+
 class HookedDisk(Disk):
-    """Calls a hook before steps of some kinds, with the paths or descriptors of that step."""
+    """Calls a hook before steps of some kinds, with the paths (each a `Path`) or descriptors of that step."""
 
     def __init__(self, disk: Disk | None = None, **hooks: Callable[..., None]) -> None:
         super().__init__(disk._renameat2 if disk else renameat2)
@@ -119,7 +124,7 @@ class HookedDisk(Disk):
 
     def _hooked(self, step: Callable[..., Any], hook: Callable[..., None]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
-            hook(*arguments)
+            hook(*map(as_path, arguments))
             return step(self, *arguments)
 
         return run

@@ -3,6 +3,7 @@
 archiver.py      what is to be done with a file, in batches that share their fsyncs
 job.py           one file's part: what to do, and what has become of it
 relocate.py      one move, step by step
+way.py           the directories that it leads from and to, looked at once a batch
 marker.py        the marker file's part in it
 report.py        the report beside a refused file
 shelf.py         the numbered names that moved files get

@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from tablefeed.archive.job import Action, Job, Moved
-from tablefeed.archive.moves import CutOff, Disk
+from tablefeed.archive.moves import CutOff, Disk, StrPath
 from tablefeed.archive.relocate import Move
+from tablefeed.archive.way import Way
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready, printable
@@ -33,10 +35,11 @@ T = TypeVar("T")
 def delivered(feed: Feed, entry_id: int, version: FileVersion, uploaded_at: int, md5: str | None) -> Job:
     """What is to be done with a delivered file. The date in the archive's name is that of `uploaded_at`, in UTC."""
     action = {ARCHIVE_DELETE: Action.DELETE, ARCHIVE_LEAVE: Action.LEAVE}.get(feed.archive, Action.MOVE)
-    target = feed.directory
+    below = _below(version)
+    origin, target = _directory(feed.directory, below), str(feed.directory)
     if action is Action.MOVE:
-        target = _below(feed, _utc(uploaded_at).strftime(feed.archive), version)
-    return Job(feed.directory, entry_id, version, action, target, _marker_suffix(feed), md5)
+        target = _directory(feed.directory, _dated(feed.archive, uploaded_at), below)
+    return Job(feed.directory, origin, entry_id, version, action, target, _marker_suffix(feed), md5)
 
 
 def refused(feed: Feed, entry_id: int, version: FileVersion, error: FileRefused, at: int) -> Job:
@@ -53,13 +56,24 @@ def refused(feed: Feed, entry_id: int, version: FileVersion, error: FileRefused,
         "to_try_again": f"tablefeed retry {entry_id}",
     }
     text = json.dumps(report, ensure_ascii=False, indent=2) + "\n"
-    target = _below(feed, feed.failed, version)
-    suffix = _marker_suffix(feed)
-    return Job(feed.directory, entry_id, version, Action.MOVE, target, suffix, report=text.encode())
+    below, suffix = _below(version), _marker_suffix(feed)
+    origin, target = _directory(feed.directory, below), _directory(feed.directory, feed.failed, below)
+    return Job(feed.directory, origin, entry_id, version, Action.MOVE, target, suffix, report=text.encode())
 
 
-def _below(feed: Feed, directory: str, version: FileVersion) -> Path:
-    return feed.directory / directory / Path(version.path).parent
+@lru_cache(maxsize=1_000)
+def _directory(base: Path, *parts: str) -> str:
+    """The path of a directory. Most moves ask for the same few, and each would cost as much as a rename."""
+    return str(base.joinpath(*parts))
+
+
+def _below(version: FileVersion) -> str:
+    """The directory below the feed's that a version was dropped in."""
+    return version.path.rpartition("/")[0]
+
+
+def _dated(template: str, at: int) -> str:
+    return _utc(at).strftime(template) if "%" in template else template
 
 
 def _marker_suffix(feed: Feed) -> str:
@@ -104,19 +118,19 @@ def _explained(error: OSError, job: Job) -> DeliveryError:
 
 def _is_unreadable(path: Path, job: Job) -> bool:
     """Whether the file itself is what may not be read, and neither of a job's directories is closed."""
-    return path.parent == job.source.parent and os.path.lexists(path) and not _may(path, os.R_OK) and not _closed(job)
+    return path.parent == Path(job.origin) and os.path.lexists(path) and not _may(path, os.R_OK) and not _closed(job)
 
 
-def _ends(job: Job) -> list[Path]:
-    return list(dict.fromkeys([job.source.parent, job.target]))
+def _ends(job: Job) -> list[str]:
+    return list(dict.fromkeys([job.origin, job.target]))
 
 
-def _closed(job: Job) -> list[Path]:
+def _closed(job: Job) -> list[str]:
     """Those of a job's directories that this user may not change."""
     return [end for end in _ends(job) if not _may(end, os.R_OK | os.W_OK | os.X_OK)]
 
 
-def _may(path: Path, mode: int) -> bool:
+def _may(path: StrPath, mode: int) -> bool:
     return os.access(path, mode, effective_ids=True)
 
 
@@ -172,13 +186,14 @@ class Archiver:
             moved = await asyncio.get_running_loop().run_in_executor(self._copies, self._slow, job)
         return moved
 
-    def _move(self, job: Job) -> Move:
-        return Move(job, self._disk, lambda: not self._ending.is_set())
+    def _goes_on(self) -> bool:
+        return not self._ending.is_set()
 
     def _quick(self, jobs: list[Job]) -> list[Moved | Exception | None]:
-        moves = [self._move(job) for job in jobs]
+        ways = {ends: Way(self._disk, *ends) for ends in {(job.origin, job.target) for job in jobs}}
+        moves = [Move(job, self._disk, self._goes_on, ways[job.origin, job.target]) for job in jobs]
         outcomes = [_attempt(move.job, move.quick) for move in moves]
-        troubles: dict[Path, OSError] = {}
+        troubles: dict[str, OSError] = {}
         for directory in sorted(set().union(*(move.touched for move in moves))):
             try:
                 self._disk.sync(directory)
@@ -190,7 +205,7 @@ class Archiver:
         ]
 
     def _slow(self, job: Job) -> Moved:
-        move = self._move(job)
+        move = Move(job, self._disk, self._goes_on)
 
         def move_and_sync() -> Moved:
             try:

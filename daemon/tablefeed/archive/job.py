@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tablefeed.archive.moves import within
 from tablefeed.model import FileVersion
 
 
@@ -21,10 +22,12 @@ class Job:
 
     directory: Path
     """The feed's."""
+    origin: str
+    """The directory that the file was dropped in: the feed's, or one below it."""
     entry_id: int
     version: FileVersion
     action: Action
-    target: Path
+    target: str
     """The directory to move to; the feed's own when nothing is moved."""
     marker_suffix: str = ""
     """Empty: the feed has no markers."""
@@ -34,9 +37,9 @@ class Job:
     """What to write beside the moved file."""
 
     @property
-    def source(self) -> Path:
+    def source(self) -> str:
         """Where the file was dropped."""
-        return self.directory / self.version.path
+        return within(self.origin, self.version.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """The marker file of a feed with `ready = "marker"`, while its file is moved. Everything here blocks."""
 
 import errno
+import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tablefeed.archive.moves import Disk, copy, lstat, md5_of, resembles
+from tablefeed.archive.moves import Disk, copy, lstat, md5_of, resembles, same_file
 from tablefeed.archive.shelf import Shelf
 from tablefeed.model import FileVersion
 
@@ -17,11 +18,11 @@ class Marker:
     A feed without markers has one that never does anything. All methods raise OSError.
     """
 
-    def __init__(self, disk: Disk, file: Path, suffix: str, *, taken: Path, temp: Path) -> None:
+    def __init__(self, disk: Disk, file: str, suffix: str, *, taken: str, temp: str) -> None:
         """`file` is the dropped one; `taken` the hidden name beside it, `temp` one in the directory to move to."""
         self._disk = disk
         self._suffix = suffix
-        self._path = file.with_name(file.name + suffix)
+        self._path = file + suffix
         self._taken = taken
         self._temp = temp
         self._made_at = 0
@@ -36,6 +37,8 @@ class Marker:
         found = lstat(self._path) if self._suffix else None
         if found is not None and stat.S_ISREG(found.st_mode):
             self._made_at = found.st_ctime_ns
+            if same_file(self._path, self._taken):  # a kill in the midst of putting it back
+                self._disk.unlink(self._taken)
             with suppress(FileNotFoundError):
                 self._disk.take(self._path, self._taken)
 
@@ -49,7 +52,7 @@ class Marker:
         if self.is_taken:
             self._disk.unlink(self._taken)
 
-    def may_vouch_for(self, file: Path) -> bool:
+    def may_vouch_for(self, file: str) -> bool:
         """Whether it was made no earlier than what lies at `file`.
 
         The ctime is asked before the marker is taken, since a rename renews it.
@@ -57,11 +60,12 @@ class Marker:
         marker, found = lstat(self._taken), lstat(file)
         return marker is not None and found is not None and max(marker.st_mtime_ns, self._made_at) >= found.st_mtime_ns
 
-    def carry(self, beside: Path, goes_on: Callable[[], bool]) -> None:
+    def carry(self, beside: str, goes_on: Callable[[], bool]) -> None:
         """Move it to the side of a file, if it is taken; under a numbered name when its own is used."""
         if not self.is_taken:
             return
-        shelf = Shelf(self._disk, beside.parent, beside.name + self._suffix)
+        path = Path(beside + self._suffix)
+        shelf = Shelf(self._disk, str(path.parent), path.name)
         try:
             shelf.place(self._taken)
         except OSError as error:
@@ -70,7 +74,7 @@ class Marker:
             self._copy(shelf, goes_on)
 
     def _copy(self, shelf: Shelf, goes_on: Callable[[], bool]) -> None:
-        found = self._taken.lstat()
+        found = os.lstat(self._taken)
         copied = shelf.last(lambda other: resembles(other, found.st_size, found.st_mtime_ns))
         if copied is None or md5_of(copied) != md5_of(self._taken):
             copy(self._disk, self._taken, self._temp, FileVersion.of("", "", found), goes_on)

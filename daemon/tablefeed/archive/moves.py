@@ -1,5 +1,6 @@
 """The file-system steps that a move is made of. Everything here blocks.
 
+Paths are text where they are made for every file: a `Path` costs more than the system call it is made for.
 `Disk` holds every step that changes something, one method each, so that a test can cut the power between any two.
 """
 
@@ -15,10 +16,13 @@ from pathlib import Path
 from tablefeed.lease import Writer, writer_of
 from tablefeed.model import FileVersion
 
+StrPath = str | os.PathLike[str]
+
 CHUNK = 2**20
 """Bytes that are copied in one step."""
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 _RENAMEAT2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _COARSE = 2_000_000_000
 """Nanoseconds by which some file systems round an mtime."""
 _CANNOT_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
@@ -50,13 +54,14 @@ class Disk:
         """`renameat2`: as the function of that name in this module."""
         self._renameat2 = renameat2
 
-    def take(self, source: Path, ours: Path) -> None:
-        """Rename to a name that is ours alone."""
-        if same_file(source, ours):  # rename(2) does nothing for two names of one file
-            self.unlink(ours)
-        source.rename(ours)
+    def take(self, source: StrPath, ours: StrPath) -> None:
+        """Rename to a name that is ours alone.
 
-    def rename(self, source: Path, target: Path) -> None:
+        It must not be a second name of the same file, which a kill may have left: rename(2) does nothing then.
+        """
+        os.rename(source, ours)  # noqa: PTH104 - paths are text here
+
+    def rename(self, source: StrPath, target: StrPath) -> None:
         """Rename without overwriting: FileExistsError when `target` exists.
 
         Where the kernel or the file system cannot do that in one step, the file gets its second name before it loses
@@ -69,7 +74,7 @@ class Disk:
         elif problem:
             raise OSError(problem, os.strerror(problem), str(source), None, str(target))
 
-    def _rename_by_link(self, source: Path, target: Path) -> None:
+    def _rename_by_link(self, source: StrPath, target: StrPath) -> None:
         try:
             self.link(source, target)
         except FileExistsError:
@@ -82,7 +87,7 @@ class Disk:
             return
         self.unlink(source)
 
-    def _rename_to_reserved(self, source: Path, target: Path) -> None:
+    def _rename_to_reserved(self, source: StrPath, target: StrPath) -> None:
         os.close(self.create(target))
         try:
             self.take(source, target)
@@ -90,14 +95,14 @@ class Disk:
             self.unlink(target)
             raise
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         """Give a file a second name; FileExistsError when that is used."""
         os.link(source, target, follow_symlinks=False)
 
-    def is_written(self, path: Path) -> bool:
+    def is_written(self, path: StrPath) -> bool:
         """Whether a process has the file open for writing, as far as the kernel tells."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, _READ)
         except BlockingIOError:  # another process holds a write lease, as Samba does for its clients
             return True
         except PermissionError:
@@ -107,16 +112,17 @@ class Disk:
         finally:
             os.close(fd)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: StrPath) -> None:
         """Remove a file; one that is missing is removed already."""
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108 - paths are text here
 
     def mkdir(self, directory: Path) -> None:
         """Make one directory, which gives nobody more than the one around it does."""
         around = stat.S_IMODE(directory.parent.stat().st_mode)
         directory.mkdir(mode=around & 0o1777 | stat.S_IRWXU, exist_ok=True)
 
-    def create(self, path: Path) -> int:
+    def create(self, path: StrPath) -> int:
         """A descriptor for writing a new file that only its owner may read."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
@@ -133,7 +139,7 @@ class Disk:
             os.utime(fd, ns=times)
         os.fsync(fd)
 
-    def sync(self, directory: Path) -> None:
+    def sync(self, directory: StrPath) -> None:
         """Make the names in a directory durable."""
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -148,17 +154,22 @@ class Disk:
             os.close(fd)
 
 
-def lstat(path: Path) -> os.stat_result | None:
+def within(directory: str, name: str) -> str:
+    """The path of a name in a directory."""
+    return f"{directory}/{name}" if directory != "/" else f"/{name}"
+
+
+def lstat(path: StrPath) -> os.stat_result | None:
     """What lies at a path, links not followed; None: nothing, also where the name is longer than any may be."""
     try:
-        return path.lstat()
+        return os.lstat(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return None
         raise
 
 
-def same_file(one: Path, other: Path) -> bool:
+def same_file(one: StrPath, other: StrPath) -> bool:
     """Whether two paths are names of one file."""
     found, also = lstat(one), lstat(other)
     return found is not None and also is not None and os.path.samestat(found, also)
@@ -169,14 +180,14 @@ def resembles(found: os.stat_result, size: int, mtime_ns: int) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == size and abs(found.st_mtime_ns - mtime_ns) < _COARSE
 
 
-def copy(disk: Disk, source: Path, target: Path, version: FileVersion, goes_on: Callable[[], bool]) -> str:
+def copy(disk: Disk, source: StrPath, target: StrPath, version: FileVersion, goes_on: Callable[[], bool]) -> str:
     """Copy one version durably to a new file, with its mtime and permissions; returns the MD5 in hexadecimal.
 
     Nothing is left at `target` after an error. Raises Replaced when `source` does not hold the version all the time,
     CutOff when `goes_on` says no, FileNotFoundError and other OSError.
     """
     try:
-        origin = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        origin = os.open(source, _READ)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise Replaced from None
@@ -214,7 +225,7 @@ def _pour(disk: Disk, origin: int, fd: int, goes_on: Callable[[], bool]) -> str:
     return digest.hexdigest()
 
 
-def md5_of(path: Path) -> str:
+def md5_of(path: StrPath) -> str:
     """The MD5 of a file's bytes, in hexadecimal."""
-    with path.open("rb", buffering=0) as file:
+    with Path(path).open("rb", buffering=0) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

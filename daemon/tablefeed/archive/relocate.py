@@ -15,10 +15,11 @@ from typing import assert_never
 
 from tablefeed.archive.job import Action, Job, Moved
 from tablefeed.archive.marker import Marker
-from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, resembles, same_file
+from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, resembles, same_file, within
 from tablefeed.archive.report import REPORT_SUFFIX, Report
 from tablefeed.archive.shelf import Shelf
-from tablefeed.errors import DiskTrouble, FeedBlocked
+from tablefeed.archive.way import Way
+from tablefeed.errors import DiskTrouble
 from tablefeed.model import OWN_PREFIX, printable
 from tablefeed.presence import assert_present
 
@@ -26,22 +27,22 @@ from tablefeed.presence import assert_present
 class Move:
     """A job while it is done. All methods raise OSError, DiskTrouble and FeedBlocked."""
 
-    def __init__(self, job: Job, disk: Disk, goes_on: Callable[[], bool]) -> None:
-        """`goes_on` says whether a long copy may go on."""
+    def __init__(self, job: Job, disk: Disk, goes_on: Callable[[], bool], way: Way | None = None) -> None:
+        """`goes_on` says whether a long copy may go on; `way` is the job's, where other moves share it."""
         self.job = job
-        self.touched: set[Path] = set()
+        self.touched: set[str] = set()
         """Directories that hold names which are not durable yet."""
         self._disk = disk
         self._goes_on = goes_on
+        self._way = way or Way(disk, job.origin, job.target)
         self._source = job.source
         version = job.version
         own = f"{OWN_PREFIX}{job.entry_id}-{version.inode % 2**64:x}-{version.mtime_ns % 2**64:x}"
-        self._taken = self._source.with_name(own)
-        self._temp = job.target / (own + "-copy")
-        self._marker = Marker(
-            disk, self._source, job.marker_suffix, taken=self._source.with_name(own + "-marker"), temp=self._temp
-        )
-        self._report = Report(disk, job.report, job.target / (own + "-report"))
+        self._taken = within(job.origin, own)
+        there = within(job.target, own)
+        self._temp = there + "-copy"
+        self._marker = Marker(disk, self._source, job.marker_suffix, taken=self._taken + "-marker", temp=self._temp)
+        self._report = Report(disk, job.report, there + "-report")
         suffixes = (job.marker_suffix, REPORT_SUFFIX if job.report else "")
         self._shelf = Shelf(disk, job.target, version.name, tuple(filter(None, suffixes)))
 
@@ -80,15 +81,19 @@ class Move:
             self._disk.sync(directory)
         self.touched.clear()
 
-    def _locate(self) -> Path | None:
-        """Where the version lies, taken or not; a stranger that was taken is given back."""
-        if same_file(self._taken, self._source):  # a kill in the midst of giving it back
-            self._disk.unlink(self._taken)
+    def _locate(self) -> str | None:
+        """Where the version lies, taken or not; a stranger that was taken is given back.
+
+        Where it lies at the source, nothing does under the hidden name: `_take` has nothing to look for there.
+        """
         taken = lstat(self._taken)
         if taken is not None:
-            if self.job.version.describes(taken):
+            if same_file(self._taken, self._source):  # a kill in the midst of giving it back
+                self._disk.unlink(self._taken)
+            elif self.job.version.describes(taken):
                 return self._taken
-            self._give_back(self._taken)
+            else:
+                self._give_back(self._taken)
         dropped = lstat(self._source)
         return self._source if dropped is not None and self.job.version.describes(dropped) else None
 
@@ -98,7 +103,7 @@ class Move:
         The marker goes first, so that it can never vouch for the next drop while that is half written.
         """
         self._marker.take()
-        self.touched.add(self._source.parent)
+        self.touched.add(self.job.origin)
         try:
             self._disk.take(self._source, self._taken)
         except FileNotFoundError:
@@ -117,7 +122,7 @@ class Move:
         """
         try:
             written = self._disk.is_written(self._taken)
-            written = written or not self.job.version.describes(self._taken.lstat())
+            written = written or not self.job.version.describes(os.lstat(self._taken))
         except OSError:
             self._undo()
             raise
@@ -131,11 +136,12 @@ class Move:
             self._disk.rename(self._taken, self._source)
             self._marker.put_back()
 
-    def _give_back(self, stranger: Path) -> Path:
+    def _give_back(self, stranger: str) -> str:
         """Put what is not ours back where it was; under a numbered name when that path has been filled again."""
-        return self._place(stranger, Shelf(self._disk, self._source.parent, self._source.name))
+        self.touched.add(self.job.origin)
+        return Shelf(self._disk, self.job.origin, self.job.version.name).place(stranger)
 
-    def _settle_marker(self, beside: Path) -> None:
+    def _settle_marker(self, beside: str) -> None:
         """Find a place for a taken marker whose file we do not have.
 
         It stays with what lies at `beside` if it is not older, and so may have been made for that; else it was ours.
@@ -145,56 +151,45 @@ class Move:
         if self._marker.may_vouch_for(beside):
             self._marker.carry(beside, self._goes_on)
         elif self.job.action is Action.MOVE:
-            self._make(self.job.target)
-            self._marker.carry(self.job.target / self._source.name, self._goes_on)
+            self._make_target()
+            self._marker.carry(within(self.job.target, self.job.version.name), self._goes_on)
             self.touched.add(self.job.target)
         else:
             self._marker.remove()
-        self.touched.add(self._source.parent)
+        self.touched.add(self.job.origin)
 
-    def _place(self, path: Path, shelf: Shelf) -> Path:
-        final = shelf.place(path)
-        self.touched |= {path.parent, shelf.directory}
-        return final
-
-    def _rename(self, here: Path) -> Moved | None:
-        target = self.job.target
-        self._make(target)
-        origin, end = self._source.parent.stat(), target.stat()
-        if origin.st_dev != end.st_dev:
+    def _rename(self, here: str) -> Moved | None:
+        self._make_target()
+        if not self._way.is_level():
             return None
-        if origin.st_ino == end.st_ino:
-            raise FeedBlocked(
-                f"{printable(target)} is the directory that the feed's files are dropped in",
-                "Name another directory to move them to",
-            )
         self._report.write(here)
         if here == self._source and not self._take():
             return self._done()
         self._require_closed()
         try:
-            final = self._place(self._taken, self._shelf)
+            final = self._shelf.place(self._taken)
         except OSError as error:
             self._undo()
             if error.errno == errno.EXDEV:  # two mounts of one file system, for one
                 return None
             raise
+        self.touched |= {self.job.origin, self.job.target}
         moved = lstat(final)
         if moved is not None and not self.job.version.describes(moved):
             self._settle_marker(self._give_back(final))
             return self._done()
         return self._finish(final)
 
-    def _delete(self, here: Path) -> Moved:
+    def _delete(self, here: str) -> Moved:
         if here == self._taken or self._take():
             self._require_closed()
             self._marker.remove()
             self._disk.unlink(self._taken)
-            self.touched.add(self._source.parent)
+            self.touched.add(self.job.origin)
         return self._done()
 
-    def _move_by_copy(self, here: Path) -> Moved:
-        self._make(self.job.target)
+    def _move_by_copy(self, here: str) -> Moved:
+        self._make_target()
         self._report.write(here)
         final = self._complete_copy(here) or self._copy(here)
         self.touched.add(self.job.target)
@@ -204,7 +199,7 @@ class Move:
             self._disk.unlink(self._taken)
         return self._finish(final)
 
-    def _copy(self, here: Path) -> Path:
+    def _copy(self, here: str) -> str:
         job = self.job
         md5 = copy(self._disk, here, self._temp, job.version, self._goes_on)
         try:
@@ -212,13 +207,13 @@ class Move:
                 raise DiskTrouble(
                     printable(here), f"it reads differently than when it was sent (MD5 {md5}, then {job.md5})"
                 )
-            return self._place(self._temp, self._shelf)
+            return self._shelf.place(self._temp)
         except (OSError, DiskTrouble):
             with suppress(OSError):
                 self._disk.unlink(self._temp)
             raise
 
-    def _complete_copy(self, here: Path) -> Path | None:
+    def _complete_copy(self, here: str) -> str | None:
         """A whole copy that an earlier try has made."""
         last = self._shelf.last(self._resembles)
         return last if last is not None and md5_of(last) == (self.job.md5 or md5_of(here)) else None
@@ -226,9 +221,9 @@ class Move:
     def _resembles(self, found: os.stat_result) -> bool:
         return resembles(found, self.job.version.size, self.job.version.mtime_ns)
 
-    def _find(self) -> Path | None:
+    def _find(self) -> str | None:
         """The version in the target directory, moved there or copied."""
-        if not self.job.target.is_dir():
+        if not Path(self.job.target).is_dir():
             return None
         for path in self._shelf.paths():
             found = lstat(path)
@@ -236,27 +231,24 @@ class Move:
                 return path
         return None
 
-    def _is_copy(self, path: Path, found: os.stat_result) -> bool:
+    def _is_copy(self, path: str, found: os.stat_result) -> bool:
         if not self._resembles(found):
             return False
         if self.job.md5 is None:
             return found.st_mtime_ns == self.job.version.mtime_ns
         return md5_of(path) == self.job.md5
 
-    def _make(self, directory: Path) -> None:
-        """Make a directory and those above it that are missing."""
-        if directory.is_dir():
-            return
-        if directory.parent != directory:
-            self._make(directory.parent)
-        self._disk.mkdir(directory)
-        self.touched.add(directory.parent)
+    def _make_target(self) -> None:
+        try:
+            self._way.make()
+        finally:
+            self.touched |= self._way.touched
 
-    def _finish(self, final: Path) -> Moved:
+    def _finish(self, final: str) -> Moved:
         self._marker.carry(final, self._goes_on)
         self._report.publish(final)
-        self.touched |= {self._source.parent, self.job.target}
-        return self._done(destination=str(final))
+        self.touched |= {self.job.origin, self.job.target}
+        return self._done(destination=final)
 
     def _missing(self) -> Moved:
         """The version is nowhere: no more is to be done, unless its directory is away."""

@@ -3,9 +3,9 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
-from tablefeed.archive.moves import Disk, lstat, same_file
+from tablefeed.archive.moves import Disk, lstat, same_file, within
 
 NAME_MAX = 255
 """Bytes that Linux allows in one name."""
@@ -18,6 +18,8 @@ def numbered(name: str, number: int, room: int = 0) -> str:
 
     It is shortened, at a character's boundary, so that `room` bytes can be put behind it.
     """
+    if not number and len(os.fsencode(name)) <= NAME_MAX - room:
+        return name
     whole = PurePath(name)
     stem, suffix = whole.stem, whole.suffix
     if len(os.fsencode(suffix)) > _LONGEST_SUFFIX:
@@ -57,15 +59,15 @@ def first_free(used: Callable[[int], bool]) -> int:
 class Shelf:
     """The numbered names of one file in one directory. All methods block, and raise OSError."""
 
-    def __init__(self, disk: Disk, directory: Path, name: str, companions: tuple[str, ...] = ()) -> None:
+    def __init__(self, disk: Disk, directory: str, name: str, companions: tuple[str, ...] = ()) -> None:
         """`companions` are suffixes: a name counts as used as well when it is with one of them."""
         self.directory = directory
         self._disk = disk
         self._name = name
         self._suffixes = ("", *companions)
-        self._room = max(len(os.fsencode(suffix)) for suffix in self._suffixes)
+        self._room = max(len(os.fsencode(suffix)) for suffix in self._suffixes) if companions else 0
 
-    def place(self, path: Path) -> Path:
+    def place(self, path: str) -> str:
         """Rename `path` to a name that is not used, and never overwrite; returns where it lies now."""
         number = first_free(self._used) if len(self._suffixes) > 1 and self._used(0) else 0
         while True:
@@ -80,7 +82,7 @@ class Shelf:
             else:
                 return final
 
-    def last(self, is_ours: Callable[[os.stat_result], bool]) -> Path | None:
+    def last(self, is_ours: Callable[[os.stat_result], bool]) -> str | None:
         """The path that was given out last, as long as none of them has been removed since, if its file is ours."""
         if not self._used(0):
             return None
@@ -88,17 +90,17 @@ class Shelf:
         found = lstat(path)
         return path if found is not None and is_ours(found) else None
 
-    def paths(self) -> Iterator[Path]:
+    def paths(self) -> Iterator[str]:
         """All paths in the directory that may have been given out."""
         start = PurePath(self._name).stem[:16]
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 if entry.name.startswith(start) and is_numbered(entry.name, self._name, self._room):
-                    yield self.directory / entry.name
+                    yield within(self.directory, entry.name)
 
-    def _path(self, number: int) -> Path:
-        return self.directory / numbered(self._name, number, self._room)
+    def _path(self, number: int) -> str:
+        return within(self.directory, numbered(self._name, number, self._room))
 
     def _used(self, number: int) -> bool:
-        name = numbered(self._name, number, self._room)
-        return any(lstat(self.directory / (name + suffix)) for suffix in self._suffixes)
+        path = self._path(number)
+        return any(lstat(path + suffix) for suffix in self._suffixes)
