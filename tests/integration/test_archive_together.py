@@ -17,6 +17,12 @@ CONTENT = b"id;name\n1;one\n"
 OTHER = b"something else entirely\n"
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "drop").mkdir()
+    return tmp_path / "drop"
+
+
 async def test_moves_made_together_look_at_their_directories_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred moves ask once or twice what their directories are, though for each file before and after it moves."""
     feed = feed_at(root, archive="archive/%Y")
