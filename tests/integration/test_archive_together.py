@@ -66,8 +66,23 @@ async def test_moves_made_together_are_each_told_of_a_directory_that_cannot_be_u
     assert {path.name for path in (root / "here").iterdir()} == {"archive", "0.csv", "1.csv", "2.csv"}
 
 
+async def test_a_failure_to_make_the_archive_is_told_to_the_move_that_met_it(root: Path) -> None:
+    """The next one of its batch tries again."""
+    feed = feed_at(root)
+    versions = [drop(feed, f"{number}.csv", CONTENT) for number in range(2)]
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with archiving(HookedDisk(mkdir=Once(fail))) as archiver:
+        moves = [archiver.move_delivered(feed, number, version, UPLOADED_AT) for number, version in enumerate(versions)]
+        bad, good = await asyncio.gather(*moves, return_exceptions=True)
+    assert isinstance(bad, DiskTrouble)
+    assert good == Moved(str(root / "archive/1.csv"))
+
+
 async def test_an_archive_that_goes_away_between_two_moves_loses_nothing(root: Path) -> None:
-    """The moves made before are whole; those after it fail, leave their files at their paths, and can be repeated."""
+    """The move that meets it fails, and can be repeated; those before it are whole, and the next one makes it anew."""
     feed = feed_at(root)
     versions = [drop(feed, f"{number}.csv", CONTENT) for number in range(3)]
 
@@ -77,13 +92,12 @@ async def test_an_archive_that_goes_away_between_two_moves_loses_nothing(root: P
     disk = HookedDisk(take=Once(go_away, when=lambda source, _: source.name == "1.csv"))
     async with archiving(disk) as archiver:
         moves = [archiver.move_delivered(feed, number, version, UPLOADED_AT) for number, version in enumerate(versions)]
-        first, *bad = await asyncio.gather(*moves, return_exceptions=True)
-        assert first == Moved(str(root / "archive/0.csv"))
-        assert [type(error) for error in bad] == [DiskTrouble] * 2
-        assert sorted(books(root)) == [str(root / name) for name in ("1.csv", "2.csv", "away/0.csv")]
-        for number in (1, 2):
-            moved = await archiver.move_delivered(feed, number, versions[number], UPLOADED_AT)
-            assert moved == Moved(str(root / f"archive/{number}.csv"))
+        first, bad, last = await asyncio.gather(*moves, return_exceptions=True)
+        assert isinstance(bad, DiskTrouble)
+        assert (first, last) == (Moved(str(root / "archive/0.csv")), Moved(str(root / "archive/2.csv")))
+        assert sorted(books(root)) == [str(root / name) for name in ("1.csv", "archive/2.csv", "away/0.csv")]
+        moved = await archiver.move_delivered(feed, 1, versions[1], UPLOADED_AT)
+    assert moved == Moved(str(root / "archive/1.csv"))
 
 
 async def test_new_directories_that_cannot_be_made_durable_fail_all_that_lie_in_them(root: Path) -> None:

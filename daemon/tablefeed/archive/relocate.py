@@ -170,6 +170,7 @@ class Move:
             final = self._shelf.place(self._taken)
         except OSError as error:
             self._undo()
+            self._way.forget()
             if error.errno == errno.EXDEV:  # two mounts of one file system, for one
                 return None
             raise

@@ -10,9 +10,9 @@ from tablefeed.model import printable
 class Way:
     """Two directories, for as long as one batch takes.
 
-    What one move has made and seen holds for those after it, as it would within one move: whoever removes or exchanges
-    a directory meanwhile lets the step fail that needs it. A failure is not remembered: each move meets its own. All
-    methods block, and raise OSError and FeedBlocked.
+    What one move has made and seen holds for those after it, as it does within one move: where somebody removes a
+    directory meanwhile, or mounts another there, the rename fails, and whoever meets that calls `forget`. A failure is
+    not remembered: each move meets its own. All methods block, and raise OSError and FeedBlocked.
     """
 
     def __init__(self, disk: Disk, origin: str, target: str) -> None:
@@ -38,6 +38,10 @@ class Way:
             self._make(directory.parent)
         self._disk.mkdir(directory)
         self.touched.add(str(directory.parent))
+
+    def forget(self) -> None:
+        """Look again for the next move."""
+        self._is_made, self._is_level = False, None
 
     def is_level(self) -> bool:
         """Whether both ends are on one file system, as far as their devices tell. The target has been made."""
