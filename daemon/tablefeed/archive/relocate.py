@@ -84,7 +84,8 @@ class Move:
     def _locate(self) -> str | None:
         """Where the version lies, taken or not; a stranger that was taken is given back.
 
-        Where it lies at the source, nothing does under the hidden name: `_take` has nothing to look for there.
+        Where it lies at the source, nothing does under the hidden name, which nobody else uses: `_take` need not look
+        there again for what its rename would replace, or would silently do nothing for.
         """
         taken = lstat(self._taken)
         if taken is not None:
