@@ -87,6 +87,11 @@ class Busy(Transient):
         self.retry_after = retry_after
         super().__init__(f"{origin} answered {status}{code and ' ' + code}: it is overloaded or out of order")
 
+    @property
+    def wants_fewer(self) -> bool:
+        """Whether it says that it gets more requests than it takes (429; 503, S3's SlowDown)."""
+        return self.status in (429, 503)
+
 
 class BadAnswer(Transient):
     """The server answered what no ProcessMind and no object store answers."""

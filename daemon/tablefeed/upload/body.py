@@ -45,11 +45,12 @@ class FileBody(Asking):
         *,
         chunk: Callable[[], int] = lambda: CHUNK,
         goes_first: bool = False,
+        comes: Callable[[], None] = lambda: None,
     ) -> None:
         """`source` has read its first chunk already; `executor` runs the rest of the reading, by `chunk()` bytes.
 
         Each piece of it goes out when `admit` allows. `goes_first`: its beginning goes out together with the head of
-        the request, so that no answer can be there before it.
+        the request, so that no answer can be there before it. `comes` is called when the server lets the body come.
         """
         super().__init__(source, content_type="application/octet-stream")
         self._source = source
@@ -57,6 +58,7 @@ class FileBody(Asking):
         self._size: int = source.version.size
         self._admit = admit
         self._chunk = chunk
+        self._comes = comes
         self._waits = False
         self._listens = not goes_first
         self._writer: AbstractStreamWriter | None = None
@@ -66,6 +68,9 @@ class FileBody(Asking):
         """Set when the request's headers are out."""
         self.begun = asyncio.Event()
         """Set when the server lets the body come."""
+        self._whole_at: float | None = None
+        self.latency: float | None = None
+        """Seconds from its last byte, given to the connection, to the head of the answer; None: not known."""
         self.failure: DeliveryError | None = None
         """Why the file itself could not be sent; aiohttp would hide it behind an error of its own."""
 
@@ -81,10 +86,12 @@ class FileBody(Asking):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send all of it, chunk by chunk, as fast as the connection takes it and the throttle allows."""
         self.begun.set()
+        self._comes()
         self._writer = writer
         await self._send(writer, memoryview(self._source.take_first()))
         while self.handed < self._size:
             await self._send(writer, memoryview(await self._read(min(self._chunk(), self._size - self.handed))))
+        self._whole_at = asyncio.get_running_loop().time()
 
     async def _send(self, writer: AbstractStreamWriter, rest: memoryview) -> None:
         while True:
@@ -115,6 +122,11 @@ class FileBody(Asking):
             self.failure = SourceChanged(self._source.path, "was truncated while it was sent")
             raise self.failure
         return bytes(chunk)
+
+    def note_answer(self) -> None:
+        """The head of the answer is there."""
+        if self._whole_at is not None:
+            self.latency = asyncio.get_running_loop().time() - self._whole_at
 
     def sent(self) -> int:
         """Bytes that the kernel has taken: those handed over less those that still wait in the transport."""

@@ -48,6 +48,10 @@ class Progress:
     began: float = 0.0
     """When it began, on the clock of who asked for it."""
     sent: Callable[[], int] = int
+    comes: Callable[[], None] = lambda: None
+    """Called when the server lets the body come."""
+    latency: float | None = None
+    """Seconds from the last byte given to the connection to the head of the answer; None: not known."""
 
 
 def _close_opened(opening: asyncio.Future[Source]) -> None:
@@ -163,11 +167,14 @@ class Uploader:
         overdue = grant.expires_at <= self._clocks.now(origin)
         started_at = round(self._wall() * 1000)
         expect = source.version.size > EXPECT_ABOVE and not self._is_mute(origin)
-        body = FileBody(source, self._threads, self._admit, chunk=self._chunk, goes_first=not expect)
+        body = FileBody(
+            source, self._threads, self._admit, chunk=self._chunk, goes_first=not expect, comes=progress.comes
+        )
         progress.sent = body.sent
         try:
             with translated(origin):
                 response, text = await self._send(url, body, grant, origin, expect=expect)
+            progress.latency = body.latency
         except DeliveryError as error:
             if body.failure is not None:
                 raise body.failure from None
@@ -229,6 +236,7 @@ class Uploader:
                         proxy=proxy_for(url),
                         timeout=timeout,
                     ) as response:
+                        body.note_answer()
                         return response, (await read_body(response, _LARGEST_ANSWER)).decode(errors="replace")
         except TimeoutError:
             if deadline.expired():
