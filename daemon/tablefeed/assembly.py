@@ -23,7 +23,7 @@ from tablefeed.dispatch import Dispatcher
 from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
-from tablefeed.http import make_session, tls_context
+from tablefeed.http import ANY_NUMBER, make_session, tls_context
 from tablefeed.intake import Intake
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_path
@@ -49,7 +49,7 @@ from tablefeed.webhook import Poster
 
 log = structlog.get_logger("service")
 
-_MOST_THREADS = 32
+_READERS = 32
 _CHORES = 2
 _WEBHOOKS = 16
 """Webhooks that are called at a time."""
@@ -100,7 +100,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     held = await ledger.open()
     if held:
         log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
-    readers = Threads(min(_MOST_THREADS, settings.upload.concurrency), "read")
+    readers = Threads(_READERS, "read")
     chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
     archivers = Archivers()
     reader = Reader(settings.ledger.url)
@@ -108,7 +108,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     clocks = ServerClocks(time.time, steady)
     try:
         async with (
-            make_session(settings.upload.concurrency + settings.api.concurrency, context) as session,
+            make_session(ANY_NUMBER, context) as session,
             make_session(_WEBHOOKS, context) as webhooks,
         ):
             means = Means(
@@ -144,9 +144,9 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     gates = Gates(steady, random.random)
     for feed in feeds:
         gates.relate(feed.name, feed.api.origin)
-    slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name))
+    slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name), clock=steady, grown=links.queued)
     pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news), links, presigner, notices)
-    links.dispatcher = dispatcher = _dispatcher(means, by_name, gates, links, pipeline, pauses)
+    links.dispatcher = dispatcher = _dispatcher(means, by_name, slots, gates, links, pipeline, pauses)
     alerts = Alerts(by_name, means.ledger, notices, links)
     links.webhooks = webhooks = alerts.webhooks(
         Poster(means.webhooks), means.keys, slots=_WEBHOOKS, keep=means.settings.ledger.history_keep
@@ -221,14 +221,21 @@ def _housekeeper(means: Means, feeds: Mapping[str, Feed], pipeline: Pipeline) ->
 
 
 def _dispatcher(
-    means: Means, feeds: Mapping[str, Feed], gates: Gates, links: Links, pipeline: Pipeline, pauses: Pauses
+    means: Means,
+    feeds: Mapping[str, Feed],
+    slots: FairSlots,
+    gates: Gates,
+    links: Links,
+    pipeline: Pipeline,
+    pauses: Pauses,
 ) -> Dispatcher:
     return Dispatcher(
         means.ledger,
         feeds,
         gates,
         pipeline.deliver,
-        slots=means.settings.upload.concurrency,
+        slots=lambda: slots.limit,
+        slots_of=slots.most_of,
         wall=time.time,
         steady=steady,
         ended=links.changed.set,

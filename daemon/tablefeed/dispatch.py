@@ -72,6 +72,12 @@ def plan(demands: Sequence[Demand], room: int) -> dict[str, int]:
     return {feed: count for feed, count in wants.items() if count > 0}
 
 
+def _refill(slots: int, in_flight: int) -> int:
+    """How many more to claim for so many slots: some at a time, or none yet."""
+    room = 2 * slots + 2 - in_flight
+    return room if room >= max(1, slots // 2) else 0
+
+
 def _spare(demand: Demand, room: int) -> int:
     limits = [max(room, 1)]
     if demand.limit:
@@ -107,15 +113,18 @@ class Dispatcher:
         gates: Gates,
         work: Callable[[Entry], Awaitable[None]],
         *,
-        slots: int,
+        slots: Callable[[], int],
         wall: Callable[[], float],
         steady: Callable[[], float],
         ended: Callable[[], None] = lambda: None,
         front: Callable[[str], Front | None] = lambda _: Front(),
         held: Callable[[str, Front], None] = lambda _feed, _front: None,
         paused: Container[str] = (),
+        slots_of: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        """`slots`: uploads at a time. `wall` gives Unix seconds, `steady` is the clock of the gates.
+        """`slots`: uploads at a time now; `slots_of`: those of a feed, where its store takes only so many, else 0.
+
+        `wall` gives Unix seconds, `steady` is the clock of the gates.
 
         `ended` is called after each file. `front` tells what stands before a strict feed's queue, None while that is
         not known, and `held` is called when a strict feed was given nothing and something stands there. Of feeds in
@@ -128,8 +137,8 @@ class Dispatcher:
         self._feeds = feeds
         self._gates = gates
         self._work = work
-        self._capacity = 2 * slots + 2
-        self._refill = max(1, slots // 2)
+        self._slots = slots
+        self._slots_of = slots_of
         self._wall = wall
         self._steady = steady
         self._ended = ended
@@ -209,8 +218,7 @@ class Dispatcher:
                 self._ended()
 
     def _room(self) -> int:
-        room = self._capacity - self.in_flight
-        return room if room >= self._refill else 0
+        return _refill(self._slots(), self.in_flight)
 
     async def _follow_clock(self) -> None:
         """Rows wait by the wall clock: where that is set back, they shall not wait the longer for it."""
@@ -275,10 +283,17 @@ class Dispatcher:
         return Demand(
             feed=name,
             in_flight=self._in_flight[name],
-            limit=1 if feed.strict else 2 * feed.concurrency,
+            limit=self._limit(feed),
             priority=feed.priority,
             allowance=self._gates.allowance(name),
         )
+
+    def _limit(self, feed: Feed) -> int:
+        limits = [1] if feed.strict else [2 * feed.concurrency] if feed.concurrency else []
+        if slots := self._slots_of(feed.name):
+            in_flight = self._in_flight[feed.name]
+            limits.append(in_flight + _refill(slots, in_flight))
+        return min(limits, default=0)
 
     async def _sleep(self) -> None:
         seconds = max(0.0, min(self._tick_at - self._steady(), (self._alarm - self._now()) / 1000))

@@ -29,6 +29,8 @@ USER_AGENT = f"tablefeed/{__version__}"
 CONNECT_TIMEOUT = 30.0
 ANSWER_TIMEOUT = 60.0
 """Seconds in which the API must begin to answer, and then must not pause for longer."""
+ANY_NUMBER = 0
+"""Of connections, where those who send requests limit how many they send at a time."""
 CALL_TIMEOUT = 120.0
 """Seconds that a whole call of the API may take: one that drips must not keep the others out."""
 
@@ -64,7 +66,10 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def make_session(connections: int, context: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A session for up to `connections` requests at a time. Retries, redirects and cookies are not its business."""
+    """A session for up to `connections` requests at a time, or `ANY_NUMBER`.
+
+    Retries, redirects and cookies are not its business.
+    """
     return aiohttp.ClientSession(
         request_class=_Request,
         connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections, ssl=context, ttl_dns_cache=60),

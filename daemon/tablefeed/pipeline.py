@@ -4,20 +4,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
+from urllib.parse import urlsplit
 
 import structlog
 
 from tablefeed.archive import Archiver
 from tablefeed.duplicates import Contents
-from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
+from tablefeed.errors import Busy, DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
 from tablefeed.gates import Place
 from tablefeed.ledger import Closing, Failure, Ledger
-from tablefeed.model import Duplicates, Entry, Feed, FileVersion, Receipt, State
+from tablefeed.model import Duplicates, Entry, Feed, FileVersion, Grant, Receipt, State
 from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.presign import Presigner
 from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
-from tablefeed.slots import Draining, FairSlots
+from tablefeed.slots import Draining, FairSlots, Slot
 from tablefeed.tries import Tries
 from tablefeed.upload import Digest, Progress, Uploader
 
@@ -127,10 +128,10 @@ class Pipeline:
             tries += 1
             try:
                 entry = await self._granted(feed, entry, tries)
-                async with self._slots.slot(feed.name):
+                async with self._slots.slot(feed.name, _store(entry.grant), entry.version.size) as slot:
                     # The grant may have grown old while this file waited for its slot.
                     entry = await self._granted(feed, entry, tries)
-                    return await self._put(feed, entry)
+                    return await self._put(feed, entry, slot)
             except GrantExpired as error:
                 if not isinstance(self._decide(entry, error, tries), Regrant):
                     raise
@@ -146,21 +147,25 @@ class Pipeline:
             self._tries.granted(entry)
         return granted
 
-    async def _put(self, feed: Feed, entry: Entry) -> Receipt:
+    async def _put(self, feed: Feed, entry: Entry, slot: Slot) -> Receipt:
         if entry.grant is None:
             raise AssertionError("an upload needs a grant")
-        progress = Progress(entry.version.size, self._steady())
+        progress = Progress(entry.version.size, self._steady(), comes=slot.comes)
         self.in_flight[entry.id] = (entry, progress)
         self._outcomes.sending(feed, entry)
         is_first = self._tries.sending(entry)
         try:
-            return await self._uploader.upload(feed.directory, entry.version, entry.grant, progress, _digests(feed))
+            receipt = await self._uploader.upload(feed.directory, entry.version, entry.grant, progress, _digests(feed))
         except Transient as error:
+            if isinstance(error, Busy) and error.wants_fewer:
+                slot.refused()
             if is_first and not error.ambiguous:
                 self._tries.granted(entry)
             raise
         finally:
             del self.in_flight[entry.id]
+        slot.answered(progress.latency)
+        return receipt
 
     async def _archive(self, feed: Feed, entry: Entry) -> None:
         if entry.receipt is None:
@@ -277,3 +282,12 @@ class Pipeline:
 def _digests(feed: Feed) -> tuple[Digest, ...]:
     """What must be known of a feed's files for its own sake."""
     return (Digest.MD5,) if feed.duplicates is Duplicates.SKIP else ()
+
+
+def _store(grant: Grant | None) -> str:
+    """Where a grant leads to: scheme and host alone. Whether the URL is one at all is the uploader's question."""
+    try:
+        parts = urlsplit(grant.url if grant else "")
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

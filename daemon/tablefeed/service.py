@@ -158,6 +158,7 @@ class Service:
         for name, key in keys.items():
             self._keys.setdefault(name, key).value = key.value
         parts.throttle.follow(settings.upload.bandwidth)
+        parts.slots.change(settings.upload.concurrency)
         await parts.ledger.know([feed.name for feed in feeds])
         changes = await parts.roster.change(feeds)
         log.info("reloaded", feeds=len(feeds), added=changes.added, changed=changes.changed, removed=changes.removed)

@@ -209,8 +209,8 @@ async def test_a_reload_names_what_needs_a_restart(site: Site, sandbox: RunningS
     site.feed("orders")
     async with running_daemon(site.config) as daemon:
         await daemon.until_event("ready")
-        site.sections["upload"] = {"concurrency": 3}
-        assert (await reload(daemon, site, "reload_partial"))["keys"] == ["upload.concurrency"]
+        site.sections["upload"] = {"stall_timeout": "3s"}
+        assert (await reload(daemon, site, "reload_partial"))["keys"] == ["upload.stall_timeout"]
         assert await daemon.end() == 0
 
 

@@ -50,7 +50,7 @@ class Bench:
         self._ledger = ledger
         self._pipeline = Pipeline(
             {"orders": feed_at(root)}, ledger, cast("Any", self), cast("Any", self), Contents(ledger, UNUSED),
-            cast("Any", lambda _: self), FairSlots(1, lambda _: Share(0, 0)),
+            cast("Any", lambda _: self), FairSlots(1, lambda _: Share(0, 0), clock=self.clock),
             Outcomes(Gates(self.clock, lambda: 0.0), News()), Ports(lambda _feed, _path: None, lambda _: None, UNUSED),
             Notices("here", lambda _: None, clock=self.clock),
             wall=self.clock, random=lambda: 0.0, steady=self.clock,

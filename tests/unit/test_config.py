@@ -21,7 +21,7 @@ def test_the_least_file_gives_the_defaults(site: Site) -> None:
     settings = site.load()
     assert settings.api.base_url == "https://api.processmind.com"
     assert settings.api.url_lifetime == 3_600
-    assert (settings.api.concurrency, settings.upload.concurrency) == (8, 16)
+    assert (settings.api.concurrency, settings.upload.concurrency) == (8, None)
     assert (settings.upload.stall_timeout, settings.upload.refresh_margin) == (60, 60)
     assert (settings.upload.allow_http, settings.upload.ca_file) == (False, None)
     assert settings.upload.max_size == 5 * 2**30
@@ -124,6 +124,9 @@ def test_settings_cannot_be_changed(site: Site) -> None:
         ("api", "concurrency", True, "must be a whole number"),
         ("api", "concurrency", 1.5, "not a fraction"),
         ("upload", "concurrency", 0, "must be at least 1"),
+        ("upload", "concurrency", "8", 'must be a whole number without quotes, as in 8, or "auto"'),
+        ("upload", "concurrency", "automatic", 'or "auto"'),
+        ("upload", "concurrency", True, 'or "auto"'),
         ("upload", "stall_timeout", "0s", 'must be at least "1ms"'),
         ("upload", "refresh_margin", "-1s", "is not a duration"),
         ("upload", "allow_http", "yes", "must be true or false, without quotes, not text"),
@@ -306,7 +309,7 @@ def test_what_a_reload_cannot_change_is_named(site: Site) -> None:
         api=api, upload={"max_size": "1GiB", "concurrency": 3, "bandwidth": "1MiB/s"}, log={"level": "debug"}
     )
     assert needs_restart(running, running) == []
-    assert needs_restart(running, wanted) == ["api.concurrency", "upload.concurrency", "log.level"]
+    assert needs_restart(running, wanted) == ["api.concurrency", "log.level"]
 
 
 def test_all_errors_are_told_together(site: Site) -> None:

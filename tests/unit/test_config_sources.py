@@ -160,7 +160,7 @@ def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TABLEFEED_UPLOAD__CONCURRENCY", "3")
     monkeypatch.setenv("TABLEFEED_NONSENSE", "3")
     monkeypatch.setenv("upload", '{"concurrency": 3}')
-    assert load(None, SIDECAR, default=NOWHERE).upload.concurrency == 16
+    assert load(None, SIDECAR, default=NOWHERE).upload.concurrency is None
 
 
 def test_files_are_looked_for_in_order(site: Site) -> None:

@@ -133,7 +133,7 @@ class Bench:
             self.feeds,
             self.gates,
             self._work,
-            slots=slots,
+            slots=lambda: slots,
             wall=lambda: self.clock() - self.set_back,
             steady=self.clock,
             front=lambda _: self.front,

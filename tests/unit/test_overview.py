@@ -10,6 +10,7 @@ from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates
 from tablefeed.ledger.census import Census
 from tablefeed.overview import LEAST_AGE, PATIENCE, RATE_WINDOW, SHARE, Overview, Rates
+from tablefeed.slots import FairSlots, Share
 
 
 class Reader:
@@ -44,6 +45,7 @@ def overview_of(reader: Reader) -> Overview:
         tally=SimpleNamespace(hour=list),
         pipeline=SimpleNamespace(in_flight={}),
         throttle=SimpleNamespace(limit=5, source="configuration"),
+        slots=FairSlots(None, lambda _: Share(0, 0), clock=reader.clock),
     )
     return Overview(cast("Parts", cast("Any", parts)), wall=reader.clock, steady=reader.clock)
 

@@ -44,7 +44,7 @@ class Bench:
         self.intakes = {feed.name: Intake(feed, self.running) for feed in feeds}
         self.gates = Gates(lambda: 0.0, lambda: 0.5)
         self.dispatcher = Dispatcher(
-            NoQueue(), self.feeds, self.gates, nothing, slots=1, wall=lambda: 0.0, steady=lambda: 0.0
+            NoQueue(), self.feeds, self.gates, nothing, slots=lambda: 1, wall=lambda: 0.0, steady=lambda: 0.0
         )
         self.changed = asyncio.Event()
         self.forgotten: list[str] = []

@@ -34,6 +34,8 @@ from tablefeed.service import read_keys
 from tablefeed.units import format_size
 from tablefeed.upload import Progress as Sent
 
+_AT_A_TIME = 16
+"""Files at a time where the configuration leaves that to the daemon."""
 TRIES = 4
 """How often a file is sent whose failure may pass."""
 _REFRESH = 0.1
@@ -65,7 +67,7 @@ async def _push_all(settings: Settings, feed: FeedSettings, key: str, files: Seq
         stall_timeout=settings.upload.stall_timeout,
         allow_http=settings.upload.allow_http,
     )
-    slots = asyncio.Semaphore(feed.concurrency or settings.upload.concurrency)
+    slots = asyncio.Semaphore(feed.concurrency or settings.upload.concurrency or _AT_A_TIME)
     with _bars() as bars:
         async with client:
             outcomes = await asyncio.gather(*(_push(client, feed, file, slots, bars) for file in files))

@@ -2,8 +2,8 @@
 
 from tablefeed.config.model import Settings
 
-_EXCHANGED = {"api": {"base_url", "tenant_id", "api_key_file"}, "upload": {"max_size", "bandwidth"}}
-"""Keys outside of [[feeds]] that a reload exchanges: those that are part of what a feed is, and the limit."""
+_EXCHANGED = {"api": {"base_url", "tenant_id", "api_key_file"}, "upload": {"max_size", "bandwidth", "concurrency"}}
+"""Keys outside of [[feeds]] that a reload exchanges: those that are part of what a feed is, and limits."""
 
 
 def needs_restart(running: Settings, wanted: Settings) -> list[str]:

@@ -111,7 +111,7 @@ _FEEDS_FORM = 'use [{"name": "orders", "directory": "/srv/exports/orders", "data
 
 def _typed(text: str, kind: Any) -> Any:
     """The number or truth value that a text stands for, where one is wanted; else the text itself."""
-    if kind is int and re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
+    if kind in (int, int | None) and re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
         return int(text)
     if kind is bool:
         return {"true": True, "false": False}.get(text.strip().lower(), text)

@@ -19,6 +19,8 @@ from tablefeed.units import format_duration, format_size, parse_duration, parse_
 
 LARGEST_PUT = 5 * 2**30
 """Bytes: what object stores take in one PUT."""
+AUTO = "auto"
+"""Stands for a number that is found by trying."""
 STRFTIME_CODES = "aAbBdeFGHIjmMpSuUVwWyYzZ%"
 """The strftime codes that give no "/"."""
 
@@ -89,6 +91,24 @@ def _put_size(value: int) -> int:
             f'must be more than 0 and at most "{format_size(LARGEST_PUT)}", the most that one PUT can carry'
         )
     return value
+
+
+def _number_or_auto(value: object) -> int | None:
+    if value == AUTO:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f'must be at least 1, not {value}, or "{AUTO}"')
+        return value
+    raise ValueError(f'must be a whole number without quotes, as in 8, or "{AUTO}"')
+
+
+class AutoForm(Form):
+    """A number, or a word for one that is found by trying."""
+
+    def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What JSON Schema says of it."""
+        return {"anyOf": [{"type": "integer", "minimum": 1}, {"const": AUTO}]}
 
 
 def _identifier(value: str) -> str:
@@ -227,6 +247,9 @@ def _ledger_url(value: str) -> str:
 Duration = Annotated[float, BeforeValidator(_duration), DURATION]
 PositiveDuration = Annotated[float, AfterValidator(_at_least(0.001, "1ms")), BeforeValidator(_duration), DURATION]
 LongDuration = Annotated[float, AfterValidator(_at_least(1, "1s")), BeforeValidator(_duration), DURATION]
+NumberOrAuto = Annotated[
+    int | None, BeforeValidator(_number_or_auto), AutoForm(lambda value: value or AUTO, f"^{AUTO}$")
+]
 PutSize = Annotated[int, AfterValidator(_put_size), BeforeValidator(_size), SIZE]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 FeedName = Annotated[str, AfterValidator(_feed_name)]

@@ -19,6 +19,7 @@ from tablefeed.config.fields import (
     LedgerUrl,
     Listen,
     LongDuration,
+    NumberOrAuto,
     OptionalFile,
     Patterns,
     PlainDirectory,
@@ -128,7 +129,10 @@ class FeedSettings(Section):
 class UploadSettings(Section):
     """Sending files to the object store."""
 
-    concurrency: int = option(16, "uploads at a time, of all feeds together", ge=1)
+    concurrency: NumberOrAuto = option(
+        "auto",
+        'uploads at a time, of all feeds together: a number, or "auto": as many as each store takes well, up to 64',
+    )
     bandwidth: Bandwidth = option(
         "",
         'the most that all uploads send together: a rate such as "20MiB/s", or a timetable by local time of day such '
