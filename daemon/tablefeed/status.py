@@ -124,6 +124,14 @@ class ServerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store, and how many uploads it takes at a time, as far as that has been found."""
+
+    origin: str
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileTrouble:
     """A file that waits for its next try, or was refused."""
 
@@ -161,6 +169,12 @@ class Snapshot:
     """Bytes a second that uploads may take together now; None: no limit."""
     bandwidth_source: str = ""
     """Where that limit comes from, in words."""
+    concurrency: int = 0
+    """Uploads that may run at a time now; 0: not known."""
+    concurrency_source: str = ""
+    """Where that comes from: `configuration` or `auto`."""
+    stores: tuple[StoreStatus, ...] = ()
+    """Each with its own limit; none where that is configured."""
     ledger_problem: str = ""
     """Why the ledger cannot be read; what comes from it is missing then."""
     feeds: tuple[FeedStatus, ...] = ()

@@ -69,6 +69,8 @@ def _who(picture: Picture, now: float) -> Text:
     text = f"tablefeed {snapshot.get('version', '')} on {snapshot.get('node', '')}, process {daemon.process}"
     if started is not None:
         text += f", up {span(now - started)}"
+    if snapshot.get("concurrency"):
+        text += f", up to {plural(snapshot['concurrency'], 'upload')} at a time"
     if snapshot.get("bandwidth"):
         text += f", at most {format_rate(snapshot['bandwidth'])}"
     return Text(shown(text), style="dim")

@@ -211,6 +211,11 @@ GAUGES = (
     Declared("tablefeed_ledger_readable", Kind.GAUGE, "1 while the ledger answers; 0: the gauges of feeds are old."),
     Declared("tablefeed_ledger_writable", Kind.GAUGE, "0 while something waits for the ledger's disk, else 1."),
     Declared(
+        "tablefeed_upload_limit",
+        Kind.GAUGE,
+        "Uploads that may run at a time now, of all feeds together: as configured, or as many as the stores take well.",
+    ),
+    Declared(
         "tablefeed_bandwidth_limit_bytes_per_second",
         Kind.GAUGE,
         "What all uploads may take together now; missing without a limit.",

@@ -63,6 +63,7 @@ def _tell_daemon(scene: Scene, put: Setter) -> None:
     put("tablefeed_feeds", len(snapshot.feeds))
     put("tablefeed_ledger_readable", not snapshot.ledger_problem)
     put("tablefeed_ledger_writable", scene.ledger_writable)
+    put("tablefeed_upload_limit", snapshot.concurrency)
     put("tablefeed_bandwidth_limit_bytes_per_second", snapshot.bandwidth)
     failing = Counter("api" if server.origin in scene.apis else "store" for server in snapshot.servers)
     for kind in SERVERS:
