@@ -3,22 +3,18 @@
 import os
 import signal
 import statistics
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from support.crowded import Crowd, refusing, slower
+from support.crowded import Answer, Crowd, refusing, slower
 from support.daemon import Site, running_daemon
 from support.scrape import Scrape
 from support.stores import Server, serving
 
 MOST = 8
 USUAL = 0.04
-
-Answer = Callable[[Crowd, Server, web.Request, bytes], Awaitable[web.StreamResponse]]
 
 
 async def rate(root: Path, answer: Answer, concurrency: int | str, count: int) -> tuple[float, Crowd]:

@@ -9,7 +9,7 @@ from support.stores import Server, take_all
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
-Put = Callable[[Server, web.Request, bytes], Awaitable[web.StreamResponse]]
+Answer = Callable[["Crowd", Server, web.Request, bytes], Awaitable[web.StreamResponse]]
 
 
 class Crowd:
@@ -19,7 +19,7 @@ class Crowd:
         self,
         most: int,
         usual: float,
-        answer: Callable[["Crowd", Server, web.Request, bytes], Awaitable[web.StreamResponse]],
+        answer: Answer,
     ) -> None:
         self.most = most
         self.usual = usual
