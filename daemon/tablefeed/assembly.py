@@ -234,7 +234,7 @@ def _dispatcher(
         feeds,
         gates,
         pipeline.deliver,
-        slots=lambda: slots.limit,
+        slots=lambda: slots.soon,
         slots_of=slots.most_of,
         wall=time.time,
         steady=steady,

@@ -13,7 +13,7 @@ from itertools import count
 
 import structlog
 
-from tablefeed.adaptive import FIRST, MOST, SMALL, Adaptive, Outcome, Trial
+from tablefeed.adaptive import FIRST, LARGE, MOST, SMALL, Adaptive, Outcome, Trial
 
 log = structlog.get_logger("slots")
 
@@ -138,6 +138,14 @@ class FairSlots:
             return self._fixed
         limits = [store.adaptive.limit for store in self._stores.values()]
         return min(sum(limits) or FIRST, MOST)
+
+    @property
+    def soon(self) -> int:
+        """Uploads that may run at a time before long, which is what files are to be claimed for.
+
+        A limit that is being found may double with the next answer, and claims for a few are many claims.
+        """
+        return max(self.limit, LARGE) if self.is_automatic else self.limit
 
     @property
     def is_automatic(self) -> bool:
