@@ -151,12 +151,13 @@ class Adaptive:
 
     def _cut(self, trial: Trial, now: float) -> None:
         height = min(self.limit, max(self._peak, trial.in_flight))
-        self._rest = min(max(REST, 2 * self._rest), LONGEST_REST) if height == self._refused_at else 0.0
+        again = height == self._refused_at and height > 1
+        self._rest = min(max(REST, 2 * self._rest), LONGEST_REST) if again else 0.0
         self._rest_until = now + self._rest
         self._refused_at = height
         deep = self._doubling or self._answers < self.limit
         self.limit = max(1, int(height * (DEEP_CUT if deep else CUT)))
-        self._doubling = False
+        self._doubling = height == 1  # it is not the number that is refused then
         self._cuts += 1
         self._answers = 0
         self._next_round()
@@ -185,7 +186,9 @@ class Adaptive:
 
     def _judge_times(self, now: float) -> None:
         recent = median(self._times)
-        if self._reached and self._usual is not None:
+        if self._reached and self._usual is None:
+            self.limit, self._doubling = FIRST, True
+        elif self._reached and self._usual is not None:
             chance = max(SLACK, DEVIATIONS * self._deviation / len(self._times) ** 0.5)
             if recent <= self._usual * GROW_BELOW + chance:
                 self._usual += min(0.0, recent - self._usual) * _WEIGHT

@@ -64,6 +64,35 @@ async def test_the_bytes_arrive_and_the_receipt_proves_it(tmp_path: Path, size: 
     assert receipt.started_at <= receipt.finished_at
 
 
+async def test_how_long_the_store_takes_is_told_without_what_the_body_takes(tmp_path: Path) -> None:
+    """From the last byte to the head of the answer; that the body may come is told once, and before it goes."""
+    version = a_file(tmp_path / "a.csv", BIG)
+    waited = 0.0
+
+    async def answer_late(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        await asyncio.sleep(0.1)
+        return web.Response()
+
+    async def admit(wanted: int) -> int:
+        nonlocal waited
+        assert came == [0]
+        await asyncio.sleep(0.05)
+        waited += 0.05
+        return wanted
+
+    came: list[int] = []
+    progress = Progress(BIG)
+    progress.comes = lambda: came.append(progress.sent())
+    async with serving(answer_late) as origin, uploading(admit=admit) as uploader:
+        began = asyncio.get_running_loop().time()
+        await uploader.upload(tmp_path, version, grant_for(origin + SIGNED), progress)
+        took = asyncio.get_running_loop().time() - began
+    assert progress.latency is not None
+    assert 0.099 <= progress.latency <= took - waited + 0.01
+    assert came == [0]
+
+
 async def test_nothing_is_sent_but_what_was_signed(tmp_path: Path) -> None:
     """The length is set, and there is no Content-Type, no x-amz header, no key and no cookie."""
     version = a_file(tmp_path / "a.csv")

@@ -98,7 +98,7 @@ class World:
 @pytest.mark.parametrize("store", [queues, chokes])
 def test_it_settles_near_what_a_store_takes_before_it_slows_down(store: Callable[[int], Latency], most: int) -> None:
     """Within half and double of it, and for good: it does not creep upwards with the delay that it causes."""
-    least, greatest = World(store(most)).run(40).between(10)
+    least, greatest = World(store(most)).run(25).between(10)
     assert most / 2 <= least <= greatest <= 2 * most
 
 
@@ -139,6 +139,28 @@ def test_it_recovers_after_trouble() -> None:
     world.refuses = takes_all
     world.run(60)
     assert world.adaptive.limit == MOST
+
+
+def test_an_outage_leaves_no_trace() -> None:
+    """What is refused while it is alone is not refused for its number: growth begins anew, in large steps."""
+    world = World(queues(1000), lambda _, __: True).run(5)
+    assert world.adaptive.limit == 1
+    world.refuses = takes_all
+    world.run(4)
+    assert world.adaptive.limit >= MOST / 2
+
+
+def test_the_usual_time_is_measured_also_where_larger_files_came_first() -> None:
+    """They make room before any small file was seen; a crowd of those does not count as usual."""
+    world = World(queues(8))
+    larger = [world.adaptive.begin(BIG, n + 1) for n in range(FIRST)]
+    for trial in larger:
+        world.adaptive.observe(trial, Outcome.COMES, None, 0.0)
+    for trial in larger:
+        world.adaptive.observe(trial, Outcome.ANSWERED, None, 0.0)
+    world.adaptive.limit = LARGE + SPARE
+    least, greatest = world.run(30).between(10)
+    assert 4 <= least <= greatest <= 16
 
 
 def test_few_files_teach_nothing() -> None:

@@ -42,6 +42,7 @@ BLOCKED = FeedStatus(
 PAUSED = FeedStatus("returns", "/srv/returns", "table-3", FeedState.PAUSED, paused_at=NOW - HOUR)
 SNAPSHOT = Snapshot(
     "1.2.3", "node", 7, NOW, NOW - 2 * HOUR,
+    concurrency=9,
     feeds=(ORDERS, BLOCKED, PAUSED),
     uploads=(UploadStatus(1, "orders", HOSTILE, 4 * 2**20, 2**20, 2**20, NOW, 0),),
     servers=(ServerStatus("https://store.test", "it answered 503", ("orders",), NOW - 60_000, NOW + 5_000),),
@@ -66,7 +67,7 @@ def test_everything_that_is_known_is_there() -> None:
     shown = text(SNAPSHOT, 160)
     lines = shown.splitlines()
     assert lines[0] == "Blocked: invoices; paused: returns; 1 file refused."
-    assert lines[1] == "tablefeed 1.2.3 on node, process 7, up 2h"
+    assert lines[1] == "tablefeed 1.2.3 on node, process 7, up 2h, up to 9 uploads at a time"
     [orders] = [line for line in lines if line.startswith("orders ")][:1]
     assert orders.split() == [
         *("orders", "ok", "12", "3MiB", "3", "1234", "5GiB", "1", "1h", "ago", "4h", "ago,", "due", "in", "22h")

@@ -105,9 +105,16 @@ class Bench:
     """A dispatcher over a queue, whose work waits until the test lets it end."""
 
     def __init__(
-        self, queue: Queue, *names: str, slots: int = 4, clock: Clock | None = None, strict: bool = False
+        self,
+        queue: Queue,
+        *names: str,
+        slots: int = 4,
+        slots_of: dict[str, int] | None = None,
+        clock: Clock | None = None,
+        strict: bool = False,
     ) -> None:
         self.queue = queue
+        self.slots = slots
         self.clock = clock or Clock()
         self.set_back = 0.0
         """Seconds by which the wall clock has been set back."""
@@ -133,7 +140,8 @@ class Bench:
             self.feeds,
             self.gates,
             self._work,
-            slots=lambda: slots,
+            slots=lambda: self.slots,
+            slots_of=lambda feed: (slots_of or {}).get(feed, 0),
             wall=lambda: self.clock() - self.set_back,
             steady=self.clock,
             front=lambda _: self.front,
@@ -197,6 +205,29 @@ async def test_a_feed_that_wakes_late_starts_although_a_backlog_fills_the_room()
     await bench.until(11)
     await bench.stop(running)
     assert bench.started[10] == "small"
+
+
+async def test_what_a_store_does_not_take_leaves_the_room_to_the_files_for_another() -> None:
+    """Of a feed whose store takes two at a time, no more are claimed than those and the next ones."""
+    bench = Bench(Queue(slow=1000, other=1000), "slow", "other", slots=16, slots_of={"slow": 2})
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(2 * 16 + 2)
+    await bench.stop(running)
+    assert Counter(bench.started[:34]) == {"slow": 2 * 2 + 2, "other": 28}
+
+
+async def test_more_files_are_claimed_when_there_are_more_slots() -> None:
+    """Their number may change at any time; whoever changes it wakes the dispatcher."""
+    bench = Bench(Queue(a=1000), "a")
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(2 * 4 + 2)
+    bench.slots = 8
+    bench.dispatcher.wake("a")
+    await bench.until(2 * 8 + 2)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(bench.started) == 18
+    await bench.stop(running)
 
 
 async def test_a_paused_feed_starts_one_probe_and_the_others_go_on() -> None:
