@@ -146,7 +146,7 @@ def test_an_outage_leaves_no_trace() -> None:
     world = World(queues(1000), lambda _, __: True).run(5)
     assert world.adaptive.limit == 1
     world.refuses = takes_all
-    world.run(4)
+    world.run(2)
     assert world.adaptive.limit >= MOST / 2
 
 
