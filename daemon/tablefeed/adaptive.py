@@ -10,13 +10,14 @@ alone: the last bytes of a larger one wait in the kernel's buffers for the link.
   link, the next ones hardly would, and where they do, more only make each slower
 - a refusal for the number of requests (429, 503 and their kin) says the same whatever was sent
 
-What follows. The times with at most `FIRST` uploads in flight are the store's usual ones. A round is judged by the
-median of as many times as there may be uploads, all begun since the last change. Near the usual, the limit grows: to
-the double until the first sign of trouble, then by one. Well above it, the limit falls by a tenth, but not below
-`FIRST`, which overwhelm nobody. Between the two it stays. Where fewer uploads ran than might, nothing was learnt and
-nothing changes. A refusal takes a tenth of what was in flight, or the half when the last cut did not help, down to one
-upload. It counts only if its request was begun after the last cut, so that one crowd makes one cut. Where the same
-height is refused again, growth rests a while, and the longer the more often: that is what the store takes.
+What follows. The times with at most `FEW` uploads in flight are the store's usual ones; where none were seen yet, the
+limit goes down to that for a round. A round is judged by the median of as many times as there may be uploads, all begun
+since the last change. Near the usual, the limit grows: to the double until the first sign of trouble, then by one. Well
+above it, the limit falls by a tenth, but not below `FEW`, which overwhelm nobody. Between the two it stays. Where fewer
+uploads ran than might, nothing was learnt and nothing changes. A refusal takes a tenth of what was in flight, or the
+half when the last cut did not help, down to one upload. It counts only if its request was begun after the last cut, so
+that one crowd makes one cut. Where the same height is refused again, growth rests a while, and the longer the more
+often: that is what the store takes.
 
 Vector's adaptive request concurrency compares with an average that follows what it measures, which on a store that
 queues lets the limit creep upwards with its own delay. The usual times here do not follow: they are measured anew when
@@ -29,8 +30,10 @@ from statistics import fmean, median
 
 SMALL = 64 * 2**10
 """Bytes up to which a body goes into the kernel's buffers at once, so that its last byte is soon on its way."""
-FIRST = 4
+START = 8
 """Uploads at a time to begin with."""
+FEW = 4
+"""Uploads at a time that crowd no store."""
 LARGE = 16
 """Uploads of larger files at a time."""
 SPARE = 4
@@ -87,7 +90,7 @@ class Adaptive:
 
     def __init__(self) -> None:
         """Nothing is known yet."""
-        self.limit = FIRST
+        self.limit = START
         """Uploads that may run at a time: at least 1, at most `MOST`."""
         self._usual: float | None = None
         """The median time with few uploads in flight, in seconds."""
@@ -165,7 +168,7 @@ class Adaptive:
     def _time(self, trial: Trial, latency: float) -> None:
         if trial.round == self._round:
             self._times.append(latency)
-        if trial.in_flight > FIRST:
+        if trial.in_flight > FEW:
             return
         self._calm.append(latency)
         if len(self._calm) == FEWEST:
@@ -187,19 +190,20 @@ class Adaptive:
     def _judge_times(self, now: float) -> None:
         recent = median(self._times)
         if self._reached and self._usual is None:
-            self.limit, self._doubling = FIRST, True
+            self.limit, self._doubling = FEW, True
+            self._calm.clear()
         elif self._reached and self._usual is not None:
             chance = max(SLACK, DEVIATIONS * self._deviation / len(self._times) ** 0.5)
             if recent <= self._usual * GROW_BELOW + chance:
                 self._usual += min(0.0, recent - self._usual) * _WEIGHT
                 if now >= self._rest_until:
                     self._grow(MOST)
-            elif self._doubling and self.limit > FIRST:
+            elif self._doubling and self.limit > FEW:
                 self._doubling = False
-                self.limit = max(FIRST, self.limit // 2)
-            elif recent > self._usual * FALL_ABOVE + chance and self.limit > FIRST:
-                self.limit = max(FIRST, int(self.limit * CUT))
-                self._doubling = self.limit == FIRST
+                self.limit = max(FEW, self.limit // 2)
+            elif recent > self._usual * FALL_ABOVE + chance and self.limit > FEW:
+                self.limit = max(FEW, int(self.limit * CUT))
+                self._doubling = self.limit == FEW
         self._next_round()
 
     def _grow(self, most: int) -> None:

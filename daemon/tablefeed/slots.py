@@ -13,7 +13,7 @@ from itertools import count
 
 import structlog
 
-from tablefeed.adaptive import FIRST, LARGE, MOST, SMALL, Adaptive, Outcome, Trial
+from tablefeed.adaptive import LARGE, MOST, SMALL, START, Adaptive, Outcome, Trial
 
 log = structlog.get_logger("slots")
 
@@ -137,7 +137,7 @@ class FairSlots:
         if self._fixed is not None:
             return self._fixed
         limits = [store.adaptive.limit for store in self._stores.values()]
-        return min(sum(limits) or FIRST, MOST)
+        return min(sum(limits) or START, MOST)
 
     @property
     def soon(self) -> int:

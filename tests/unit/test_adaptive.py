@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tablefeed.adaptive import FIRST, LARGE, MOST, SMALL, SPARE, Adaptive, Outcome, Trial
+from tablefeed.adaptive import FEW, LARGE, MOST, SMALL, SPARE, START, Adaptive, Outcome, Trial
 
 USUAL = 0.05
 """Seconds in which the simulated stores answer when they are not crowded."""
@@ -153,7 +153,7 @@ def test_an_outage_leaves_no_trace() -> None:
 def test_the_usual_time_is_measured_also_where_larger_files_came_first() -> None:
     """They make room before any small file was seen; a crowd of those does not count as usual."""
     world = World(queues(8))
-    larger = [world.adaptive.begin(BIG, n + 1) for n in range(FIRST)]
+    larger = [world.adaptive.begin(BIG, n + 1) for n in range(START)]
     for trial in larger:
         world.adaptive.observe(trial, Outcome.COMES, None, 0.0)
     for trial in larger:
@@ -166,7 +166,7 @@ def test_the_usual_time_is_measured_also_where_larger_files_came_first() -> None
 def test_few_files_teach_nothing() -> None:
     """Where fewer run than might, the limit stays, however well that goes, or badly for other reasons."""
     world = World(queues(1000), senders=2).run(30)
-    assert world.between(0) == (FIRST, FIRST)
+    assert world.between(0) == (START, START)
     world = World(queues(1000)).run(10)
     world.senders = 20
     world.run(1)
@@ -250,5 +250,5 @@ def test_whatever_happens_the_limit_keeps_its_bounds_and_its_steps(
             if adaptive.limit < before:
                 assert began_after == cuts
                 cuts += 1
-        elif step is Outcome.FAILED or len(running) + 1 < before < FIRST:
+        elif step is Outcome.FAILED or len(running) + 1 < before < FEW:
             assert adaptive.limit == before

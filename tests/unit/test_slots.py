@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledgers import Clock
-from tablefeed.adaptive import FIRST, LARGE, SPARE
+from tablefeed.adaptive import LARGE, SPARE, START
 from tablefeed.slots import Draining, FairSlots, Share, Slot
 
 STORE = "https://store.example"
@@ -178,18 +178,18 @@ async def test_a_store_that_takes_few_holds_up_no_other() -> None:
     for slot in holder.held[:]:
         slot.refused()
     limits = dict(slots.stores())
-    assert limits == {"https://slow.example": 2}
+    assert limits == {"https://slow.example": START // 2}
     for _ in range(2):
         holder.take("b", "https://fast.example")
     await settle()
-    assert Counter(holder.order) == {"a": FIRST, "b": 2}
+    assert Counter(holder.order) == {"a": START, "b": 2}
     for _ in range(20):
         holder.take("b", "https://fast.example")
     await settle()
-    assert Counter(holder.order) == {"a": FIRST, "b": FIRST}
-    assert slots.most_of("a") == 2
-    assert slots.most_of("b") == FIRST
-    assert slots.limit == 2 + FIRST
+    assert Counter(holder.order) == {"a": START, "b": START}
+    assert slots.most_of("a") == START // 2
+    assert slots.most_of("b") == START
+    assert slots.limit == START // 2 + START
 
 
 async def test_larger_files_leave_slots_to_small_ones() -> None:
@@ -241,7 +241,7 @@ async def test_another_number_is_in_force_at_once() -> None:
     assert slots.busy == 4
     slots.change(None)
     await settle()
-    assert slots.busy == slots.limit == FIRST
+    assert slots.busy == slots.limit == START
 
 
 async def test_who_fetches_files_is_told_of_growth() -> None:
@@ -249,14 +249,14 @@ async def test_who_fetches_files_is_told_of_growth() -> None:
     told: list[str] = []
     slots = FairSlots(None, equal, clock=Clock(), grown=told.append)
     holder = Holder(slots)
-    for _ in range(8):
+    for _ in range(3 * START):
         holder.take("a", size=2**30)
     await settle()
     for slot in holder.held[:]:
         slot.comes()
     assert told == ["a"]
     await settle()
-    assert slots.busy == 2 * FIRST
+    assert slots.busy == 2 * START
 
 
 async def test_stores_that_nothing_is_sent_to_are_forgotten() -> None:
