@@ -16,6 +16,7 @@ import structlog
 from tablefeed.gates import Gates
 from tablefeed.ledger import Want
 from tablefeed.model import Entry, Feed, FileVersion
+from tablefeed.shares import Demand, plan, refill
 
 log = structlog.get_logger("dispatch")
 
@@ -24,19 +25,6 @@ TICK = 15.0
 _NEVER = 2**62
 _JUMP = 1.0
 """Seconds by which a wall clock is set back at least when it is set; less is drift."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What the plan needs to know of a feed that may have due files."""
-
-    feed: str
-    in_flight: int
-    limit: int
-    """Of this feed alone, look-ahead included; 0: none."""
-    priority: int
-    allowance: int | None
-    """What its gates let through now; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +37,6 @@ class Front:
 
 
 _NO_FRONT = Front()
-
-
-def plan(demands: Sequence[Demand], room: int) -> dict[str, int]:
-    """How many files to claim of each feed, given in the order of their turns.
-
-    `room` is shared out evenly, the highest priority first; a feed with nothing in flight gets one even without room.
-    """
-    wants: dict[str, int] = {}
-    spare = {demand.feed: _spare(demand, room) for demand in demands}
-    for priority in sorted({demand.priority for demand in demands}, reverse=True):
-        peers = [demand.feed for demand in demands if demand.priority == priority]
-        while room > 0 and (hungry := [feed for feed in peers if spare[feed] > wants.get(feed, 0)]):
-            portion = max(1, room // len(hungry))
-            for feed in hungry:
-                got = min(portion, spare[feed] - wants.get(feed, 0), room)
-                wants[feed] = wants.get(feed, 0) + got
-                room -= got
-    for demand in demands:
-        if demand.in_flight == 0 and spare[demand.feed] > 0:
-            wants[demand.feed] = max(1, wants.get(demand.feed, 0))
-    return {feed: count for feed, count in wants.items() if count > 0}
-
-
-def _refill(slots: int, in_flight: int) -> int:
-    """How many more to claim for so many slots: some at a time, or none yet."""
-    room = 2 * slots + 2 - in_flight
-    return room if room >= max(1, slots // 2) else 0
-
-
-def _spare(demand: Demand, room: int) -> int:
-    limits = [max(room, 1)]
-    if demand.limit:
-        limits.append(max(0, demand.limit - demand.in_flight))
-    if demand.allowance is not None:
-        limits.append(demand.allowance)
-    return min(limits)
 
 
 class QueuePort(Protocol):
@@ -218,7 +170,7 @@ class Dispatcher:
                 self._ended()
 
     def _room(self) -> int:
-        return _refill(self._slots(), self.in_flight)
+        return refill(self._slots(), self.in_flight)
 
     async def _follow_clock(self) -> None:
         """Rows wait by the wall clock: where that is set back, they shall not wait the longer for it."""
@@ -292,7 +244,7 @@ class Dispatcher:
         limits = [1] if feed.strict else [2 * feed.concurrency] if feed.concurrency else []
         if slots := self._slots_of(feed.name):
             in_flight = self._in_flight[feed.name]
-            limits.append(in_flight + _refill(slots, in_flight))
+            limits.append(in_flight + refill(slots, in_flight))
         return min(limits, default=0)
 
     async def _sleep(self) -> None:

@@ -89,13 +89,16 @@ def site(root: Path, base_url: str, *, ca_file: Path | None = None) -> Site:
 
 
 @asynccontextmanager
-async def daemon(place: Site) -> AsyncIterator[Measured]:
-    """Run `tablefeed run`; it has ended when this has. Its log lies beside its configuration."""
+async def daemon(place: Site, *under: str) -> AsyncIterator[Measured]:
+    """Run `tablefeed run`, by the command `under` if there is one; it has ended when this has.
+
+    Its log lies beside its configuration.
+    """
     log = place.root / "tablefeed.log"
     config = place.config
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tablefeed", "run", "--config", str(config)),
+            *(*under, sys.executable, "-m", "tablefeed", "run", "--config", str(config)),
             env=clean_environ(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -108,12 +111,12 @@ async def daemon(place: Site) -> AsyncIterator[Measured]:
         await ended(process)
 
 
-async def deliver(place: Site, count: int) -> Spent:
+async def deliver(place: Site, count: int, *under: str) -> Spent:
     """Run the daemon on the `count` files that lie there, from its first look at them to the last one in the archive.
 
-    Start and end of the process are left out.
+    `under` is a command that runs it. Start and end of the process are left out.
     """
-    async with daemon(place) as running:
+    async with daemon(place, *under) as running:
         await running.until("started")
         before = running.cpu
         await running.until("file_archived", count)

@@ -53,12 +53,18 @@ class Nginx:
         return len(names)
 
 
-def _maps(origin: str, urls: Mapping[str, str], etags: Mapping[int, str]) -> str:
-    """The part of the configuration that sets $presigned and $md5; a header without a value is not sent."""
+def _maps(origin: str, urls: Mapping[str, str], told: Mapping[str, Mapping[int, str]]) -> str:
+    """The part of the configuration that sets $presigned and what is told of files; a header without a value is not
+    sent."""
     signed = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     query = f"X-Amz-Date={signed}&X-Amz-Expires={LIFETIME}&X-Amz-SignedHeaders=host"
     given = "\n".join(f'    "{name}" "{url}";' for name, url in urls.items())
-    md5s = "\n".join(f"""    {size} '"{md5}"';""" for size, md5 in etags.items())
+    told_maps = "".join(
+        f"  map $content_length ${_variable(header)} {{\n    default '';\n"
+        + "".join(f"    {size} '{value}';\n" for size, value in values.items())
+        + "  }\n"
+        for header, values in told.items()
+    )
     return f"""
   map_hash_max_size {max(2048, 4 * len(urls))};
   map_hash_bucket_size 512;
@@ -66,13 +72,17 @@ def _maps(origin: str, urls: Mapping[str, str], etags: Mapping[int, str]) -> str
     default "{origin}/sink/$arg_filename?{query}";
 {given}
   }}
-  map $content_length $md5 {{
-    default "";
-{md5s}
-  }}"""
+{told_maps}"""
 
 
-def _config(directory: Path, port: int, urls: Mapping[str, str], etags: Mapping[int, str], *, tls: bool) -> str:
+def _variable(header: str) -> str:
+    return f"told_{header.lower().replace('-', '_')}"
+
+
+def _config(
+    directory: Path, port: int, urls: Mapping[str, str], told: Mapping[str, Mapping[int, str]], *, tls: bool
+) -> str:
+    headers = "".join(f"      add_header {header} ${_variable(header)};\n" for header in told)
     origin = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     certificates = f"ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem;"
     return f"""
@@ -93,7 +103,7 @@ http {{
   fastcgi_temp_path {directory}/temp/fastcgi;
   scgi_temp_path {directory}/temp/scgi;
   uwsgi_temp_path {directory}/temp/uwsgi;
-{_maps(origin, urls, etags)}
+{_maps(origin, urls, told)}
   server {{
     listen 127.0.0.1:{port}{" ssl" if tls else ""};
     {certificates if tls else ""}
@@ -101,8 +111,7 @@ http {{
       root {directory};
       dav_methods PUT;
       create_full_put_path on;
-      add_header ETag $md5;
-    }}
+{headers}    }}
     location / {{
       return 200 '{{"PreSignedUploadUrl": "$presigned"}}';
     }}
@@ -113,12 +122,17 @@ http {{
 
 @asynccontextmanager
 async def nginx(
-    directory: Path, *, tls: bool, urls: Mapping[str, str] | None = None, etags: Mapping[int, str] | None = None
+    directory: Path,
+    *,
+    tls: bool,
+    urls: Mapping[str, str] | None = None,
+    told: Mapping[str, Mapping[int, str]] | None = None,
 ) -> AsyncIterator[Nginx]:
     """Run nginx with all that it writes in `directory`, which is made; it has ended when this has.
 
     `urls`: the presigned URLs of some names, whose characters are all plain; files of other names go to the sink.
-    `etags`: the MD5, by their size, of files that it names the MD5 of; of others it names nothing, as is nginx's way.
+    `told`: by a header's name and a file's size what it answers with; of other files it tells nothing, as is nginx's
+    way.
 
     Raises RuntimeError where nginx is missing or does not start.
     """
@@ -130,7 +144,7 @@ async def nginx(
     ca_file = certificate(directory)[0] if tls else None
     port = free_port()
     config = directory / "nginx.conf"
-    config.write_text(_config(directory, port, urls or {}, etags or {}, tls=tls))
+    config.write_text(_config(directory, port, urls or {}, told or {}, tls=tls))
     errors = directory / "error.log"
     process = await asyncio.create_subprocess_exec(
         *(binary, "-p", str(directory), "-c", str(config), "-e", str(errors)),

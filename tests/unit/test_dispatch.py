@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledgers import Clock, version
-from tablefeed.dispatch import TICK, Demand, Dispatcher, Front, plan
+from tablefeed.dispatch import TICK, Dispatcher, Front
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Want
 from tablefeed.model import ApiAccess, Entry, Feed, State
+from tablefeed.shares import Demand, plan
 
 ACCESS = ApiAccess("https://api.example", "t", "k")
 

@@ -1,6 +1,7 @@
 """What rows 3 and 4 share: the CPU that one large file takes, beside curl, which does nothing else."""
 
 import asyncio
+import base64
 import hashlib
 import os
 import shutil
@@ -8,6 +9,9 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
+
+from awscrt.checksums import crc64nvme
 
 from bench.delivery import Measured, daemon, site
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
@@ -18,7 +22,11 @@ from support.daemon import Site, rename_in
 
 PEERS = Path(__file__).parents[1] / "peers"
 KEY = {"API_KEY": "k3y-of-the-benchmark"}
-UNVERIFIED, VERIFIED = "tablefeed, nothing to verify with", "tablefeed, verified by MD5"
+UNVERIFIED, BY_MD5, BY_CRC = (
+    "tablefeed, nothing to verify with",
+    "tablefeed, verified by MD5",
+    "tablefeed, verified by CRC-64/NVME",
+)
 CURL, SCRIPT, DIGEST = "curl -T", "requests script", "MD5 alone"
 NOTES = (
     (
@@ -27,7 +35,10 @@ NOTES = (
         "process. One small file has gone to the server before, so that it knows what the server's answers hold. curl "
         "and the script: of the whole process."
     ),
-    f"`{VERIFIED}`: the server names the MD5 of the file as its ETag. `{UNVERIFIED}`: it names nothing.",
+    (
+        f"`{BY_CRC}`: the server tells the checksum that S3 tells of every object. `{BY_MD5}`: it names the MD5 of the "
+        f"file as its ETag. `{UNVERIFIED}`: it tells nothing."
+    ),
     f"`{DIGEST}`: reading the file and computing its MD5, in Python; what verification by MD5 cannot do without.",
     "The server writes the file to the disk; what that takes is not counted.",
 )
@@ -47,18 +58,23 @@ async def cpu_per_gib(plan: Plan, number: int, *, tls: bool, unverified_limit: f
     scratch = plan.scratch / f"stream-{number}"
     scratch.mkdir()
     file = scratch / "export.csv"
-    md5 = await asyncio.to_thread(_write, file, size)
     small = os.urandom(_SMALL)
-    etags = {size: md5, _SMALL: hashlib.md5(small, usedforsecurity=False).hexdigest()}
+    of_large = await asyncio.to_thread(_write, file, size)
+    of_small = Told().of(small)
+    etags = {"ETag": {size: of_large.etag, _SMALL: of_small.etag}}
+    checksums = {"x-amz-checksum-crc64nvme": {size: of_large.checksum, _SMALL: of_small.checksum}}
     async with (
         nginx(scratch / "silent", tls=tls) as silent,
-        nginx(scratch / "telling", tls=tls, etags=etags) as telling,
+        nginx(scratch / "etags", tls=tls, told=etags) as naming,
+        nginx(scratch / "checksums", tls=tls, told=checksums) as summing,
         _delivering(scratch / "unverified", silent, small) as unverified,
-        _delivering(scratch / "verified", telling, small) as verified,
+        _delivering(scratch / "by-md5", naming, small) as by_md5,
+        _delivering(scratch / "by-crc", summing, small) as by_crc,
     ):
         contenders = {
             UNVERIFIED: lambda: unverified.cpu_of(file),
-            VERIFIED: lambda: verified.cpu_of(file),
+            BY_CRC: lambda: by_crc.cpu_of(file),
+            BY_MD5: lambda: by_md5.cpu_of(file),
             CURL: lambda: _curl(silent, file),
             SCRIPT: lambda: _script(silent, file),
             DIGEST: lambda: _digest(file),
@@ -72,7 +88,7 @@ async def cpu_per_gib(plan: Plan, number: int, *, tls: bool, unverified_limit: f
         tuple(series.values()),
         tuple(
             Claim(f"{name} / {CURL}", "", ratios(series[name], series[CURL]), Bound.AT_MOST, limit)
-            for name, limit in ((UNVERIFIED, unverified_limit), (VERIFIED, verified_limit))
+            for name, limit in ((UNVERIFIED, unverified_limit), (BY_CRC, verified_limit), (BY_MD5, verified_limit))
         ),
         NOTES,
     )
@@ -140,12 +156,35 @@ def _rename_in(path: Path, content: bytes) -> None:
     rename_in(path.parent, path.name, content)
 
 
-def _write(path: Path, size: int) -> str:
-    """Write random blocks, all the same; returns the MD5 of the whole."""
-    block = os.urandom(_BLOCK)
-    digest = hashlib.md5(usedforsecurity=False)
+class Told:
+    """What stores tell of bytes."""
+
+    def __init__(self) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._crc = 0
+
+    def of(self, more: bytes) -> Self:
+        """Take more bytes into account."""
+        self._md5.update(more)
+        self._crc = crc64nvme(more, self._crc)
+        return self
+
+    @property
+    def etag(self) -> str:
+        """The ETag of a plain PUT."""
+        return f'"{self._md5.hexdigest()}"'
+
+    @property
+    def checksum(self) -> str:
+        """As S3 writes it."""
+        return base64.b64encode(self._crc.to_bytes(8, "big")).decode()
+
+
+def _write(path: Path, size: int) -> Told:
+    """Write random blocks, all the same; returns what stores tell of the whole."""
+    block, told = os.urandom(_BLOCK), Told()
     with path.open("wb") as file:
         for _ in range(size // _BLOCK):
             file.write(block)
-            digest.update(block)
-    return digest.hexdigest()
+            told.of(block)
+    return told
