@@ -27,7 +27,7 @@ async def test_files_are_delivered_and_stay(site: Site, sandbox: RunningSandbox,
     code, out, err = await command("push", *map(str, files), "--feed", "orders", "--config", str(site.config))
     assert (code, err) == (0, "")
     assert "\x1b" not in out
-    assert out.count("MD5 confirmed by the store") == 3
+    assert out.count("checksum confirmed by the store") == 3
     assert out.endswith("3 files delivered.\n")
     assert sorted(contents(sandbox.objects).values()) == sorted(file.read_bytes() for file in files)
 

@@ -105,7 +105,7 @@ async def _push(
         except DeliveryError as error:
             sys.stderr.write(f"{name}: {shown(str(error))}\n")
         else:
-            confirmed = ", MD5 confirmed by the store" if receipt.verified else ""
+            confirmed = ", checksum confirmed by the store" if receipt.verified else ""
             seconds = (receipt.finished_at - receipt.started_at) / 1000
             sys.stdout.write(f"{name}: {format_size(receipt.size)} delivered in {seconds:.3g} s{confirmed}\n")
             return True
