@@ -183,8 +183,8 @@ class Demo:
             case "files_queued":
                 self._tell(feed, path, "[cyan]whole[/], so it is queued")
             case "file_delivered":
-                rate = f"{format_size(event['bytes'])} in {event['seconds'] * 1000:.0f} ms, checksum confirmed by the store"
-                self._tell(feed, path, f"[blue]delivered[/]: {rate}")
+                rate = f"{format_size(event['bytes'])} in {event['seconds'] * 1000:.0f} ms"
+                self._tell(feed, path, f"[blue]delivered[/]: {rate}, checksum confirmed by the store")
             case "file_archived":
                 place = Path(event["destination"]).relative_to(self._directory)
                 self._tell(feed, path, f"[green]archived[/] in {escape(str(place.parent))}")
