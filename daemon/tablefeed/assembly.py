@@ -261,4 +261,5 @@ def _intake(settings: Settings, inbox: Inbox, links: Links, feed: Feed) -> Intak
         on_queued=links.queued,
         on_trouble=links.trouble(feed.name),
         on_recovered=links.recovered(feed.name),
+        delivering=links.delivering,
     )

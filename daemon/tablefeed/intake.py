@@ -5,7 +5,7 @@ Events are hints and the scan is the truth: whatever goes wrong in between costs
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 LIMIT = 10_000
 """Hints and waiting files that one feed keeps in memory, of each."""
 _LEAST_SLEEP = 0.01
+_WAY_GIVEN = 9.0
+"""A scan that finds nothing new rests so many times as long as it works, while files are delivered."""
 
 T = TypeVar("T")
 
@@ -63,12 +65,16 @@ class Intake:
         on_queued: Callable[[str], None],
         on_trouble: Callable[[FeedBlocked | DiskTrouble], None],
         on_recovered: Callable[[], None],
+        delivering: Callable[[], bool] = lambda: False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tick: float = 5.0,
     ) -> None:
         """`rescan` is the time between scans, `tick` the time between looks at a directory that is away, in seconds.
 
         `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name when files
         may have become due; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
+
+        `delivering`: whether files are on their way now.
         """
         self._feed = feed
         self._ledger = ledger
@@ -78,6 +84,8 @@ class Intake:
         self._on_queued = on_queued
         self._on_trouble = on_trouble
         self._on_recovered = on_recovered
+        self._delivering = delivering
+        self._rest = sleep
         self._tick = tick
         self._rules = Rules.of(feed)
         self._judge = Judge(feed, self._rules, clock=WatchedClock(clock, steady), pause=tick)
@@ -242,12 +250,16 @@ class Intake:
 
     async def _scan_below(self, path: str) -> frozenset[Problem]:
         problems: set[Problem] = set()
+        began = steady()
         async with aclosing(scan(self._feed.directory, self._selection, path, run=self._in_thread)) as batches:
             async for batch in batches:
                 problems.update(batch.problems[: BATCH - len(problems)])
-                await self._take(batch.entries)
+                has_news = await self._take(batch.entries)
                 if not path:
                     await self._look_around()
+                if not has_news and self._delivering():
+                    await self._rest((steady() - began) * _WAY_GIVEN)
+                began = steady()
         return frozenset(problems)
 
     async def _look_around(self) -> None:
@@ -266,17 +278,19 @@ class Intake:
                 if self._selection.enters(path):
                     await self._scan_below(path)
 
-    async def _take(self, entries: Sequence[tuple[str, os.stat_result]]) -> None:
-        """Judge the files that the ledger does not know, and do what follows."""
+    async def _take(self, entries: Sequence[tuple[str, os.stat_result]]) -> bool:
+        """Judge the files that the ledger does not know, and do what follows; returns whether there were any."""
         found = {FileVersion.of(self._feed.name, path, it): it for path, it in entries}
         if not found:
-            return
+            return False
         unknown = await self._ledger.unknown([*found])
-        for version in found.keys() - set(unknown):
-            self._pending.drop(version.path)
+        if self._pending:
+            for version in found.keys() - set(unknown):
+                self._pending.drop(version.path)
         if unknown:
             files = [(version.path, found[version], self._pending.history(version.path)) for version in unknown]
             await self._act(await self._in_thread(partial(self._judge.judge, files)))
+        return bool(unknown)
 
     async def _act(self, verdicts: Iterable[Verdict]) -> None:
         settled: list[FileVersion] = []

@@ -101,6 +101,10 @@ class Links:
         if self.dispatcher:
             self.dispatcher.due_at(moment)
 
+    def delivering(self) -> bool:
+        """Whether files are on their way now."""
+        return self.dispatcher is not None and self.dispatcher.in_flight > 0
+
     def queued(self, feed: str) -> None:
         """Files of a feed may have become due."""
         if self.dispatcher:

@@ -3,7 +3,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from support.intake import (
     unprivileged,
 )
 from tablefeed import mounts
-from tablefeed.errors import DiskTrouble
+from tablefeed.errors import DiskTrouble, FileRefused
+from tablefeed.intake import Intake
 from tablefeed.model import FileVersion, Order, Ready, State
 
 FAR_FUTURE = 4_102_444_800.0
@@ -465,3 +466,49 @@ async def test_a_strict_feed_looks_again_when_the_file_in_front_vanishes(tmp_pat
         await eventually(lambda: not running.intake.waiting)
         await eventually(lambda: running.woken)
     assert running.queued == {}
+
+
+class Known:
+    """A ledger that knows every file but those named."""
+
+    def __init__(self, *news: str) -> None:
+        self.news = news
+
+    async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
+        return [version for version in versions if version.path in self.news]
+
+    async def enqueue(self, versions: Sequence[FileVersion]) -> int:
+        return len(versions)
+
+    async def refuse(self, version: FileVersion, error: FileRefused) -> int:
+        raise AssertionError(f"{version.path} is refused: {error}")
+
+
+@pytest.mark.parametrize(
+    ("news", "delivering", "rests"), [((), True, True), ((), False, False), (("a.csv",), True, False)]
+)
+async def test_a_scan_gives_way_to_deliveries_unless_it_finds_what_is_to_be_delivered(
+    root: Path, *, news: tuple[str, ...], delivering: bool, rests: bool
+) -> None:
+    """It would take the CPU from them for as long as the directory is large."""
+    (root / "a.csv").write_text("1")
+    rested: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rested.append(seconds)
+
+    intake = Intake(
+        make_feed(root, settle=0.0),
+        Known(*news),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda error: pytest.fail(str(error)),
+        on_recovered=lambda: None,
+        delivering=lambda: delivering,
+        sleep=rest,
+    )
+    await intake.settle_all(0.0)
+    assert bool(rested) is rests
+    assert all(seconds > 0 for seconds in rested)

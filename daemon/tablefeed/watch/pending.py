@@ -30,6 +30,10 @@ class Pending:
         """Whether all files that wait have found room."""
         return not self._overflowed
 
+    def __len__(self) -> int:
+        """How many files wait here."""
+        return len(self._timed) + len(self._untimed)
+
     def put(
         self, path: str, history: History | None, wait: Wait, scan: int, version: FileVersion | None = None
     ) -> None:

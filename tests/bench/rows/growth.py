@@ -90,7 +90,7 @@ async def _queued(plan: Plan, directory: Path, server: Nginx, count: int) -> _Ba
     root = directory / f"queue-{count}"
     place = site(root, server.base_url)
     drop = crowded(plan) if count == crowd(plan) else root / "drop"
-    place.feed(ORDERS, directory=str(drop), dataset_id="dataset-1", settle="0s", archive=str(root / "archive"))
+    place.feed(ORDERS, directory=str(drop), dataset_id="dataset-1", archive=str(root / "archive"))
     if count == crowd(plan):
         return _Backlog(count, place, drop, await backlog(plan))
     make_files(drop, count)
@@ -172,7 +172,7 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
 def _feeds(directory: Path, server: Nginx, feeds: int, files: int) -> _Feeds:
     place = site(directory / f"feeds-{feeds}", server.base_url)
     for number in range(feeds):
-        drop = place.feed(f"feed-{number:03}", dataset_id="dataset-1", settle="0s")
+        drop = place.feed(f"feed-{number:03}", dataset_id="dataset-1")
         make_files(drop, files, first=number * files)
     return _Feeds(feeds, files, place)
 
