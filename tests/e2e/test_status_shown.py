@@ -43,7 +43,9 @@ def shape(value: object) -> object:
     """The keys of a picture, in all depths; lists by what their first element looks like."""
     match value:
         case dict():
-            return {key: shape(each) for key, each in value.items() if key not in ("uploads", "hour", "troubles")}
+            return {
+                key: shape(each) for key, each in value.items() if key not in ("uploads", "hour", "stores", "troubles")
+            }
         case list():
             return [shape(value[0])] if value else []
         case _:

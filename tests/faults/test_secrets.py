@@ -169,7 +169,7 @@ import sys
 from tablefeed.cli.app import main
 from tablefeed.upload import Uploader
 
-async def upload(self, directory, version, grant, progress):
+async def upload(self, directory, version, grant, progress, digests):
     key = open({key!r}).read().strip()
     url, headers = grant.url, {{"x-api-key": key}}
     raise RuntimeError(f"PUT {{grant.url}} with {{key}}", headers) from ValueError(grant.url)
