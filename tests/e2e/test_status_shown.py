@@ -39,6 +39,10 @@ async def as_json(site: Site) -> tuple[int, dict[str, Any]]:
     return code, picture
 
 
+PASSING = ("uploads", "hour", "stores", "troubles")
+"""Lists that may be empty."""
+
+
 def shape(value: object) -> object:
     """The keys of a picture, in all depths; lists by what their first element looks like."""
     match value:
