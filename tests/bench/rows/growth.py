@@ -164,6 +164,11 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
                 "The files lie there when the daemon starts. From the moment when the first is queued until the "
                 "last is archived, in a new ledger. The CPU is that of the daemon's whole life."
             ),
+            (
+                "Where the time goes: each feed has threads, an archiver and a turn of its own, so that a share that "
+                "hangs holds up its own feed alone. A batch of its archive is a file or two, which do not share their "
+                "fsyncs with others' as the files of one feed do, and a claim asks for each feed by itself."
+            ),
             *(note for each in (one, many) for note in watch_notes(each.unwatched, each.feeds)),
         ),
     )

@@ -47,6 +47,10 @@ async def measure(plan: Plan) -> list[Row]:
                     "transitions at a time. sqlite3 alone makes the same changes one kind after the other, "
                     f"{IN_FLIGHT} in a commit."
                 ),
+                (
+                    "Where the time goes: about 75 µs of CPU a file, of the ledger's thread and the event loop's "
+                    "together; a third of the ledger's is the kernel's, for the fsync and the change of threads."
+                ),
             ),
         )
     ]
