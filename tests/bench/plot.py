@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from xml.sax.saxutils import escape
 
-WIDTH = 860
-_LEFT, _RIGHT, _TOP, _LINE, _HEADING, _BOTTOM = 310, 190, 64, 30, 34, 44
+WIDTH = 890
+_LEFT, _RIGHT, _TOP, _LINE, _HEADING, _BOTTOM = 310, 220, 64, 30, 34, 44
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .title { font-size: 17px; font-weight: 600; }
