@@ -15,7 +15,7 @@ from tablefeed.upload.source import Source
 CHUNK = 2**20
 """Bytes that one thread hop reads and hashes at most."""
 _SMALLEST_CHUNK = 2**16
-_ALL_CHUNKS = 16 * 2**20
+_ALL_CHUNKS = 12 * 2**20
 """Bytes that the chunks of all uploads at a time shall hold together."""
 _TURNS = 16
 """Turns of the loop for which an answer that is there already may be read before more is sent."""
