@@ -15,8 +15,10 @@ from tablefeed.upload.source import Source
 CHUNK = 2**20
 """Bytes that one thread hop reads and hashes at most."""
 _SMALLEST_CHUNK = 2**16
+_FEW = 16
+"""Uploads that may have whole chunks."""
 _ALL_CHUNKS = 12 * 2**20
-"""Bytes that the chunks of all uploads at a time shall hold together."""
+"""Bytes that the chunks of more uploads at a time shall hold together."""
 _TURNS = 16
 """Turns of the loop for which an answer that is there already may be read before more is sent."""
 
@@ -30,8 +32,13 @@ async def unthrottled(wanted: int) -> int:
 
 
 def chunk_size(uploads: int) -> int:
-    """Bytes of a chunk when so many uploads run: large ones cost less, many of them fill memory."""
-    return max(_SMALLEST_CHUNK, min(CHUNK, _ALL_CHUNKS // max(uploads, 1)))
+    """Bytes of a chunk when so many uploads run: large ones cost less, many of them fill memory.
+
+    A power of two, which the throttle's pieces divide.
+    """
+    if uploads <= _FEW:
+        return CHUNK
+    return max(_SMALLEST_CHUNK, 1 << ((_ALL_CHUNKS // uploads).bit_length() - 1))
 
 
 class FileBody(Asking):

@@ -139,7 +139,7 @@ class Uploader:
             try:
                 receipt, target = await self._put(url, source, grant, progress)
             except BaseException:
-                self._threads.call(source.close)
+                await self._threads.call(source.close)
                 raise
             await self._threads.call(source.finish)
             if receipt is not None:
