@@ -131,7 +131,7 @@ def _strip_event(_logger: logging.Logger, _method: str, event_dict: EventDict) -
 class _Output:
     """Writes lines to a stream. What the stream does not take is lost; the daemon goes on.
 
-    What is logged in one turn of an event loop is written together at its end, all else at once.
+    What is logged in one turn of an event loop is written together at its end, trouble and all else at once.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -142,11 +142,14 @@ class _Output:
         self._due_in: asyncio.AbstractEventLoop | None = None
         """The loop that has been asked to write them."""
 
+    def write_now(self, line: str) -> None:
+        """Write a line, and all before it, without waiting for the turn's end: it may be the last one."""
+        self._add(line)
+        self.flush()
+
     def write(self, line: str) -> None:
-        """Write one line, with `\\` escapes for what the stream's encoding lacks."""
-        if not line.isascii():
-            line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
-        self._lines.append(line + "\n")
+        """Write one line soon, with `\\` escapes for what the stream's encoding lacks."""
+        self._add(line)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -155,6 +158,12 @@ class _Output:
         if self._due_in is not loop:
             self._due_in = loop
             loop.call_soon(self.flush)
+
+    def _add(self, line: str) -> None:
+        if not line.isascii():
+            line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+        with self._lock:  # a list that another thread is writing out would lose it
+            self._lines.append(line + "\n")
 
     def flush(self) -> None:
         """Write what was logged so far."""
@@ -173,7 +182,8 @@ class _NamedOutput:
 
     def __init__(self, output: _Output, name: str | None = None) -> None:
         self.name = name
-        self.debug = self.info = self.warning = self.error = self.critical = output.write
+        self.debug = self.info = output.write
+        self.warning = self.error = self.critical = output.write_now
 
 
 class _LibraryHandler(logging.Handler):

@@ -1,5 +1,6 @@
 """Each line that is logged, by whomever, is whole, readable and without secrets."""
 
+import asyncio
 import io
 import json
 import logging
@@ -375,3 +376,15 @@ def test_the_journal_learns_how_bad_each_line_is(tmp_path: Path, log_format: Any
         expected = ["<7>", "<6>", "<4>", *["<3>"] * errors, "<2>"]
         assert marks == (expected if journal else [""] * len(expected))
         assert lines[0].removeprefix("<7>").startswith(text)
+
+
+async def test_trouble_is_written_at_once_and_all_else_at_the_end_of_the_turn() -> None:
+    """The last words before a hang are there to be read, with what was logged before them, in order."""
+    log = Log("json")
+    log.log.info("first")
+    assert log.text == ""
+    log.log.error("second")
+    assert [event["event"] for event in log.events] == ["first", "second"]
+    log.log.info("third")
+    await asyncio.sleep(0)
+    assert [event["event"] for event in log.events] == ["first", "second", "third"]
