@@ -29,7 +29,7 @@ class Batcher(Generic[T, R]):
     """Runs a blocking function over batches, one batch at a time, in the order of arrival.
 
     It has no task of its own, so that nothing but `close` ends it: a cancelled caller takes back its item if that has
-    not begun, unless it is to be seen through, and disturbs no other. Everything but the function itself runs on the
+    not begun, and disturbs no other. Everything but the function itself runs on the
     event loop.
     """
 
@@ -63,10 +63,6 @@ class Batcher(Generic[T, R]):
         Raises what `process` returned or raised for it, and RuntimeError after `close`.
         """
         return await self._put(item)
-
-    async def see_through(self, item: T) -> R:
-        """As `submit`, for what must be done also when its caller is cancelled meanwhile."""
-        return await asyncio.shield(self._put(item))
 
     def _put(self, item: T) -> asyncio.Future[R]:
         if self._closed:

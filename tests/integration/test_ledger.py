@@ -661,3 +661,16 @@ async def test_open_rows_of_other_feeds_hide_none_of_those_asked_for(ledger: Led
     await ledger.enqueue([version(f"{n}.csv", feed="removed", inode=n) for n in range(20)])
     await ledger.enqueue([version("a.csv")])
     assert [entry.version.path for entry, _ in await ledger.open_entries(["orders"], 5)] == ["a.csv"]
+
+
+async def test_a_delivery_is_recorded_also_when_its_caller_is_cancelled(ledger: Ledger) -> None:
+    """It has happened: only what was recorded as delivered can be recorded as archived."""
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    recording = asyncio.create_task(ledger.uploaded(entry.id, RECEIPT, target="table-1"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))

@@ -125,23 +125,6 @@ async def test_a_cancelled_caller_takes_back_what_has_not_begun(executor: Thread
     assert worker.batches == [[2], [4, 8]]
 
 
-async def test_what_is_to_be_seen_through_is_done_for_a_cancelled_caller_too(executor: ThreadPoolExecutor) -> None:
-    """It has not begun when its caller is cancelled, and is processed all the same."""
-    worker = Worker()
-    batcher = Batcher(worker, executor=executor)
-    [running] = await submitted(batcher, 2)
-    await begun(worker)
-    cancelled = asyncio.create_task(batcher.see_through(4))
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
-    worker.gate.release(10)
-    assert await running == 20
-    await batcher.close()
-    assert worker.batches == [[2], [4]]
-
-
 async def test_a_cancelled_caller_disturbs_no_running_batch(executor: ThreadPoolExecutor) -> None:
     """When a caller is cancelled while its batch runs, the others of it and those behind get their results."""
     worker = Worker()

@@ -67,11 +67,8 @@ class Committer:
 
     async def _see_through(self, transition: Transition, item: Any) -> Any:
         """As `_do`, also when the caller is cancelled meanwhile: what has happened already has to be recorded."""
-        op = (transition, item)
-        try:
-            return await self._batcher.see_through(op)
-        except DiskTrouble as error:
-            return await asyncio.shield(self._outlast.after(error, lambda: self._batcher.submit(op)))
+        # A task, so that trouble with the disk is outlasted too when the caller has gone by then.
+        return await asyncio.shield(self._do(transition, item))
 
     def _commit(self, ops: list[_Op]) -> list[Any]:
         kinds: dict[Transition, list[int]] = {}
