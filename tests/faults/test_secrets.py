@@ -102,8 +102,10 @@ async def first_run(stage: Stage) -> Daemon:
     talkative = {"PYTHONASYNCIODEBUG": "1", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"}
     async with running_daemon(stage.site.config, environ=talkative) as daemon:
         await daemon.until_event("file_archived", count, 120)
+        stage.drop("orders", "down-1.csv")
+        await daemon.until_event("file_archived", count + 1, 60)
         stage.drop("orders", "good-1.csv")
-        await daemon.until_event("file_archived", count + 1)
+        await daemon.until_event("file_archived", count + 2)
         stage.drop("orders", "held-1.csv")
         await stage.server.held.wait()
         assert stage.search().leaks(command_lines()) == []
@@ -138,7 +140,7 @@ async def test_the_busiest_day_shows_no_secret(tmp_path: Path) -> None:
     """Logs in both formats, outputs of all commands, error files, the ledger's rows and the list of processes."""
     async with staged(tmp_path) as stage:
         first = await first_run(stage)
-        assert set(stage.server.mishaps) == {*GRANTS, *ANSWERS, *PAUSES, "held"} - {"good"}
+        assert set(stage.server.mishaps) == {*GRANTS, *ANSWERS, *PAUSES, "down", "held"} - {"good"}
         for event in ("file_delayed", "grant_refreshed", "feed_paused", "host_failing", "file_rejected"):
             assert first.named(event), event
         assert "Fatal Python error: Aborted" in first.log

@@ -26,6 +26,7 @@ from yarl import URL
 
 from support.leaks import secrets_in
 from support.stores import serving
+from tablefeed.gates import HOST_THRESHOLD
 from tablefeed.sandbox.sigv4 import Credentials, Received, presign, verify
 
 CREDENTIALS = Credentials("ASIAINDISCREET" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), "eu-west-1")
@@ -86,6 +87,7 @@ class Indiscreet:
         }
         self._refusals: dict[str, Mishap] = {
             "busy": self._busy,
+            "down": self._busy,
             "page": self._answers_with_a_page,
             "refused": self._refuses,
             "overdue": self._calls_expired,
@@ -97,6 +99,11 @@ class Indiscreet:
             "large": self._finds_too_large,
             "held": self._holds,
         }
+        self._lasting: dict[str, Callable[[str], bool]] = {
+            "held": lambda name: not self.let_go.is_set(),
+            "down": lambda name: self._seen[f"PUT {name}"] <= HOST_THRESHOLD,
+        }
+        """What happens to a file again and again, and for how long."""
         self._denials: dict[str, Mishap] = {
             "html": self._denies_with_a_page,
             "denied": self._denies_the_key,
@@ -115,11 +122,7 @@ class Indiscreet:
             self.mishaps[kind] += 1
             return self._give(self._grants[kind](request.host, f"/own/table/{_hex()}-{name}"))
         for mishaps, method in ((self._denials, "GET"), (self._refusals, "PUT")):
-            if (
-                request.method == method
-                and kind in mishaps
-                and (first or (kind == "held" and not self.let_go.is_set()))
-            ):
+            if request.method == method and kind in mishaps and (first or self._lasts(kind, name)):
                 self.mishaps[kind] += 1
                 return await mishaps[kind](request, name)
         if request.path.startswith("/own/"):
@@ -129,6 +132,9 @@ class Indiscreet:
     def secrets(self) -> set[str]:
         """What gives access in all that was given out."""
         return {secret for url in self.issued for secret in secrets_in(url)}
+
+    def _lasts(self, kind: str, name: str) -> bool:
+        return kind in self._lasting and self._lasting[kind](name)
 
     def _is_first(self, method: str, name: str) -> bool:
         self._seen[f"{method} {name}"] += 1
