@@ -6,8 +6,8 @@ import os
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from bench.servers import ended
 from support.daemon import Site, clean_environ
 from support.ports import free_port
 
+Beside = Callable[[int], AbstractAsyncContextManager[object]]
+"""What goes on beside a daemon, given its process id."""
 _LOOK = 0.03
 """Seconds between two looks at the log."""
 
@@ -88,6 +90,11 @@ def site(root: Path, base_url: str, *, ca_file: Path | None = None) -> Site:
     return Site(root, base_url, sections)
 
 
+def nothing(_: int) -> AbstractAsyncContextManager[object]:
+    """Nothing goes on beside a daemon."""
+    return nullcontext()
+
+
 @asynccontextmanager
 async def daemon(place: Site, *under: str) -> AsyncIterator[Measured]:
     """Run `tablefeed run`, by the command `under` if there is one; it has ended when this has.
@@ -111,15 +118,17 @@ async def daemon(place: Site, *under: str) -> AsyncIterator[Measured]:
         await ended(process)
 
 
-async def deliver(place: Site, count: int, *under: str) -> Spent:
+async def deliver(place: Site, count: int, *under: str, beside: Beside = nothing) -> Spent:
     """Run the daemon on the `count` files that lie there, from its first look at them to the last one in the archive.
 
-    `under` is a command that runs it. Start and end of the process are left out.
+    `under` is a command that runs it. Start and end of the process are left out. `beside` goes on meanwhile; it is
+    given the process's id.
     """
     async with daemon(place, *under) as running:
         await running.until("started")
         before = running.cpu
-        await running.until("file_archived", count)
+        async with beside(running.process.pid):
+            await running.until("file_archived", count)
         cpu = running.cpu - before
         seconds = max(running.moments("file_archived")) - running.moments("started")[0]
     archived = sum(len(place.archived(name)) for name in place.feeds)

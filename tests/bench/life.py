@@ -1,7 +1,6 @@
 """The daemon as a process, with the settings that it has by default, and what the kernel says of it."""
 
 import asyncio
-import os
 import signal
 import socket
 import sqlite3
@@ -13,12 +12,12 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import cpu_of
 from support.daemon import Site, clean_environ
 from support.ports import free_port
 
 PATIENCE = 600.0
 """Seconds that anything here may take."""
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 def site(root: Path, base_url: str) -> Site:
@@ -30,12 +29,6 @@ def site(root: Path, base_url: str) -> Site:
         "log": {"format": "json", "level": "info"},
     }
     return made
-
-
-def cpu_of(pid: int) -> float:
-    """CPU seconds that a process has used so far, of its own and in the kernel."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,37 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the time in which the GIL was held."""
+
+    thread: str
+    """What the thread is for."""
+    module: str
+    """Which module of tablefeed was at work; empty where none was."""
+    library: str
+    """In which package that called; empty where tablefeed's own code ran."""
+    share: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Where the time goes, in a run that was not measured otherwise."""
+
+    rate: float
+    """Files per second, slowed down by the recording."""
+    held: float
+    """Share of the time in which some thread held the GIL, 0 to 1."""
+    switches: float
+    """How often a thread stopped running for another or to wait, per file."""
+    threads: tuple[tuple[str, float], ...]
+    """CPU microseconds per file, by what a thread is for."""
+    parts: tuple[Part, ...]
+    missing: str = ""
+    """Why there are no parts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table."""
 
@@ -90,6 +121,7 @@ class Row:
     claims: tuple[Claim, ...] = ()
     notes: tuple[str, ...] = ()
     """What a reader must know, such as what was left out and why."""
+    profile: Profile | None = None
 
 
 def ratios(ours: Series, theirs: Series) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isclose
 
-from bench.model import Bound, Claim, Row, Series, ratios
+from bench.model import Bound, Claim, Profile, Row, Series, ratios
 from bench.results import Result
 
 INTRODUCTION = """\
@@ -122,7 +122,24 @@ def _detail(result: Result) -> str:
         ]
         parts.append(_table(("contender", "unit", "min", "median", "max"), body) + "\n")
     parts += [f"- {note}" for note in row.notes]
+    if row.profile:
+        parts.append("\n" + _profiled(row.profile))
     return "\n".join(parts) + "\n"
+
+
+def _profiled(profile: Profile) -> str:
+    """Where the time goes, in a sentence and a table that a reader may open."""
+    told = f"Profile, in one more run: the GIL was held {profile.held:.0%} of the time.\n"
+    if profile.threads:
+        cpu = ", ".join(f"{name} {figure(spent)}" for name, spent in profile.threads)
+        told += f"Threads stopped running {figure(profile.switches)} times a file. CPU in µs a file: {cpu}.\n"
+    if profile.missing:
+        return f"{told}\n{profile.missing}.\n"
+    body = [
+        (part.thread, part.module or NOTHING, part.library or NOTHING, f"{part.share:.1%}") for part in profile.parts
+    ]
+    table = _table(("thread", "module of tablefeed", "in", "share"), body)
+    return f"{told}\n<details><summary>Who held the GIL, by py-spy</summary>\n\n{table}\n\n</details>\n"
 
 
 def _measured_on(results: Sequence[Result]) -> str:

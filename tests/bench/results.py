@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.model import Bound, Claim, Row, Series
+from bench.model import Bound, Claim, Part, Profile, Row, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ def _raw(result: Result) -> dict[str, Any]:
             for claim in row.claims
         ],
         "notes": list(row.notes),
+        "profile": None if row.profile is None else asdict(row.profile),
         "measured": asdict(result.setting),
     }
 
@@ -81,7 +82,14 @@ def _result(raw: dict[str, Any]) -> Result:
     claims = tuple(
         Claim(c["text"], c["unit"], tuple(c["values"]), Bound(c["bound"]), c["limit"]) for c in raw["claims"]
     )
-    return Result(Row(raw["number"], raw["title"], series, claims, tuple(raw["notes"])), Setting(**raw["measured"]))
+    profile = _profile(raw["profile"]) if raw.get("profile") else None
+    row = Row(raw["number"], raw["title"], series, claims, tuple(raw["notes"]), profile)
+    return Result(row, Setting(**raw["measured"]))
+
+
+def _profile(raw: dict[str, Any]) -> Profile:
+    threads = tuple((name, spent) for name, spent in raw["threads"])
+    return Profile(**raw | {"threads": threads, "parts": tuple(Part(**part) for part in raw["parts"])})
 
 
 def rounded(value: float) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.delivery import Beside, nothing
 from support.daemon import clean_environ
 
 TESTS = Path(__file__).parents[1]
@@ -23,15 +24,16 @@ class Took:
     cpu: float
 
 
-async def work(module: str, *arguments: str) -> dict[str, Any]:
+async def work(module: str, *arguments: str, beside: Beside = nothing) -> dict[str, Any]:
     """What a module of the benchmark prints as JSON when it is run with these arguments.
 
-    Raises RuntimeError when it fails.
+    `beside` goes on meanwhile; it is given the process's id. Raises RuntimeError when it fails.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments), cwd=TESTS, env=clean_environ(), stdout=PIPE
     )
-    out, _ = await process.communicate()
+    async with beside(process.pid):
+        out, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)} ended with {process.returncode}")
     found: dict[str, Any] = json.loads(out)

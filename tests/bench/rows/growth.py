@@ -6,11 +6,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.delivery import Beside, nothing
 from bench.life import archived, ask, living, site, watch_notes
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
+from bench.profile import Spy
 from bench.servers import Nginx, nginx
 from bench.workload import ORDERS, backlog, bring_back, crowd, crowded, discard, make_files, queue
 from support.daemon import Site
@@ -150,6 +152,9 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
             await _deliver_all(each)
             server.clear()
     rates = [Series(each.name, "files/s", tuple(each.rates)) for each in (one, many)]
+    spy = Spy(plan)
+    await _deliver_all(replace(many, rates=[], cpu=[], ready=[]), spy)
+    server.clear()
     return Row(
         12,
         f"many feeds: {many.name} beside {one.name}",
@@ -171,6 +176,7 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
             ),
             *(note for each in (one, many) for note in watch_notes(each.unwatched, each.feeds)),
         ),
+        spy.profile(many.feeds * many.files),
     )
 
 
@@ -182,11 +188,12 @@ def _feeds(directory: Path, server: Nginx, feeds: int, files: int) -> _Feeds:
     return _Feeds(feeds, files, place)
 
 
-async def _deliver_all(each: _Feeds) -> None:
+async def _deliver_all(each: _Feeds, beside: Beside = nothing) -> None:
     """Deliver every file, then put everything back as it was."""
     ledger = each.place.ledger
     async with living(each.place) as life:
-        await life.until(lambda: archived(ledger) == each.feeds * each.files)
+        async with beside(life.pid):
+            await life.until(lambda: archived(ledger) == each.feeds * each.files)
         each.cpu.append(life.cpu())
         each.ready.append(life.ready_after)
         each.unwatched = max(each.unwatched, life.unwatched)

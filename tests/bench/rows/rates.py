@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.delivery import deliver, make_files, old_enough, site
+from bench.delivery import Beside, deliver, make_files, nothing, old_enough, site
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
 from bench.places import light_directory
 from bench.processes import Spent, run
+from bench.profile import Spy
 from bench.servers import NGINX_REMEDY, Nginx, nginx, nginx_binary
 from bench.turns import in_turn
 
@@ -36,6 +37,8 @@ async def measure(plan: Plan) -> list[Row]:
         async with nginx(light / "nginx", tls=False) as server:
             contenders = _contenders(plan, server, files)
             taken = await in_turn(1, plan, contenders)
+            spy = Spy(plan)
+            await _ours(plan, server, len(files), beside=spy)
     shutil.rmtree(plan.scratch / "rates")
     rates = {name: Series(name, "files/s", tuple(sample.rate for sample in samples)) for name, samples in taken.items()}
     efforts = tuple(
@@ -51,6 +54,7 @@ async def measure(plan: Plan) -> list[Row]:
                 Claim(f"{OURS} / {BARE}", "", ratios(rates[OURS], rates[BARE]), Bound.AT_LEAST, BARE_LIMIT),
             ),
             _notes(plan),
+            spy.profile(len(files)),
         )
     ]
 
@@ -77,12 +81,10 @@ def _notes(plan: Plan) -> tuple[str, ...]:
             f"alone, {_share(plan, 1_000):,} by the script."
         ),
         (
-            "Where the time goes, by py-spy's samples of who holds the GIL: of the event loop's thread 21 % are "
-            "asking for a URL and 24 % the PUT, of both nearly half in aiohttp; 17 % the system calls that send, "
-            "14 % the loop itself, 9 % log lines and counters, 6 % waking the ledger's and the archive's threads. "
-            "That thread takes 0.65 ms of CPU a file, the ledger's 0.2, the archive's 0.13, the readers' 0.1, and "
-            "they hand the GIL to one another some 20 times a file; while each waits for it, neither core is "
-            "busy. The bare loop has one thread."
+            "Why it is missed, see the profile: the bare loop has one thread; the daemon's threads hand the GIL over "
+            "for each system call on the way from the drop directory over the ledger to the archive, and while one "
+            "waits for another that woke up on the other core, neither works. Nearly half of what the event loop "
+            "itself does is aiohttp's work."
         ),
         (
             "nginx answers for the API and takes the files. It works on the same cores and keeps what it takes in "
@@ -103,23 +105,27 @@ class _Sample:
     """CPU milliseconds per file."""
 
 
+async def _ours(plan: Plan, server: Nginx, count: int, *under: str, beside: Beside = nothing) -> _Sample:
+    place = site(plan.scratch / "rates-ours", server.base_url)
+    directory = place.feed("orders", dataset_id="dataset-1", settle="2s")
+    make_files(directory, count, SIZE)
+    await old_enough(directory, 2.0)
+    spent = await deliver(place, count, *under, beside=beside)
+    shutil.rmtree(place.root)
+    return _sample(spent, server, count)
+
+
 def _contenders(plan: Plan, server: Nginx, files: list[Path]) -> dict[str, Callable[[], Awaitable[_Sample]]]:
     names = [str(path) for path in files]
     script = str(PEERS / "two_curls.sh")
     python = (sys.executable, str(PEERS / "requests_script.py"), server.base_url)
     loop = (sys.executable, str(PEERS / "bare_aiohttp.py"), server.base_url, "32", str(files[0].parent))
 
-    async def ours(*under: str) -> _Sample:
-        place = site(plan.scratch / "rates-ours", server.base_url)
-        directory = place.feed("orders", dataset_id="dataset-1", settle="2s")
-        make_files(directory, len(files), SIZE)
-        await old_enough(directory, 2.0)
-        spent = await deliver(place, len(files), *under)
-        shutil.rmtree(place.root)
-        return _sample(spent, server, len(files))
+    async def ours() -> _Sample:
+        return await _ours(plan, server, len(files))
 
     async def pinned() -> _Sample:
-        return await ours("taskset", "--cpu-list", str(min(os.sched_getaffinity(0))))
+        return await _ours(plan, server, len(files), "taskset", "--cpu-list", str(min(os.sched_getaffinity(0))))
 
     async def eight() -> _Sample:
         some = names[: _share(plan, 400)]
