@@ -62,9 +62,10 @@ class Batcher(Generic[T, R]):
 
         Raises what `process` returned or raised for it, and RuntimeError after `close`.
         """
-        return await self._put(item)
+        return await self.put(item)
 
-    def _put(self, item: T) -> asyncio.Future[R]:
+    def put(self, item: T) -> asyncio.Future[R]:
+        """As `submit`; to cancel the future takes back the item if that has not begun."""
         if self._closed:
             raise RuntimeError("nothing can be submitted after close")
         loop = asyncio.get_running_loop()

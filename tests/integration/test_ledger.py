@@ -569,6 +569,56 @@ async def test_a_claim_costs_the_same_however_many_files_wait(ledger: Ledger, or
     assert await cost() <= 1.1 * among_few
 
 
+async def pragma(ledger: Ledger, text: str) -> int:
+    """The value of a pragma on the ledger's own connection, once it is set."""
+
+    def run() -> int:
+        value: int = ledger._conn.exec_driver_sql(f"PRAGMA {text}").scalar_one()
+        ledger._conn.rollback()
+        return value
+
+    return await asyncio.get_running_loop().run_in_executor(ledger._executor, run)
+
+
+async def fill_disk(ledger: Ledger) -> None:
+    await pragma(ledger, f"max_page_count={await pragma(ledger, 'page_count')}")
+
+
+async def free_disk(ledger: Ledger) -> None:
+    await pragma(ledger, "max_page_count=1000000")
+
+
+@pytest.mark.parametrize("moment", ["not begun", "in trouble"])
+async def test_a_delivery_is_recorded_also_when_its_caller_gives_up_on_a_full_disk(tmp_path: Path, moment: str) -> None:
+    """Cancelled before its first try or between two: it is tried until it is durable."""
+    in_trouble, wait = asyncio.Event(), asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        in_trouble.set()
+        await wait.wait()
+
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", owner="me", clock=Clock(), sleep=sleep)
+    await ledger.open()
+    await ledger.enqueue([version()])
+    [entry] = await ledger.claim(ONE)
+    await fill_disk(ledger)
+    recording = asyncio.create_task(ledger.uploaded(entry.id, RECEIPT, target="t" * 100_000))
+    await (asyncio.sleep(0) if moment == "not begun" else in_trouble.wait())
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    await in_trouble.wait()
+    assert "full" in ledger.trouble
+    await free_disk(ledger)
+    wait.set()
+    async with asyncio.timeout(20):
+        while await ledger.counts() != {("orders", State.UPLOADED): 1}:
+            await asyncio.sleep(0)
+    assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))
+    assert not ledger.trouble
+    await ledger.close()
+
+
 async def test_a_full_disk_makes_transitions_wait_and_loses_none(tmp_path: Path) -> None:
     """While the ledger cannot grow nothing is claimed done; when it can again all is durable."""
     waits = 0
@@ -583,16 +633,7 @@ async def test_a_full_disk_makes_transitions_wait_and_loses_none(tmp_path: Path)
 
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", owner="me", clock=Clock(), sleep=sleep)
     await ledger.open()
-
-    def pragma(text: str) -> None:
-        ledger._conn.exec_driver_sql(text)
-        ledger._conn.rollback()
-
-    loop = asyncio.get_running_loop()
-    [pages] = await loop.run_in_executor(
-        ledger._executor, lambda: ledger._conn.exec_driver_sql("PRAGMA page_count").one()
-    )
-    await loop.run_in_executor(ledger._executor, pragma, f"PRAGMA max_page_count={pages}")
+    await fill_disk(ledger)
     waiting = asyncio.create_task(ledger.enqueue([version(f"{n}.csv" * 20, inode=n) for n in range(500)]))
     await enough.wait()
     assert not waiting.done()
@@ -602,7 +643,7 @@ async def test_a_full_disk_makes_transitions_wait_and_loses_none(tmp_path: Path)
     waits = 0
     await enough.wait()
     given_up.cancel()
-    await loop.run_in_executor(ledger._executor, pragma, "PRAGMA max_page_count=1000000")
+    await free_disk(ledger)
     assert await waiting == 500
     assert not ledger.trouble
     assert len(await ledger.claim(MANY)) == 500

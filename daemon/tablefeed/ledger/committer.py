@@ -5,7 +5,7 @@ other with one statement, all as one transaction. Each caller wakes when its own
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -52,6 +52,8 @@ class Committer:
             self._commit, executor=self._executor, max_batch=_GROUP, linger=linger
         )
         self._outlast = Outlast(sleep)
+        self._left: set[asyncio.Task[Any]] = set()
+        """What goes on without its caller."""
 
     @property
     def trouble(self) -> str:
@@ -67,8 +69,28 @@ class Committer:
 
     async def _see_through(self, transition: Transition, item: Any) -> Any:
         """As `_do`, also when the caller is cancelled meanwhile: what has happened already has to be recorded."""
-        # A task, so that trouble with the disk is outlasted too when the caller has gone by then.
-        return await asyncio.shield(self._do(transition, item))
+        op = (transition, item)
+        first = self._batcher.put(op)
+        try:
+            # Not a task for each: there are two of these for every file, and hardly one is cancelled.
+            return await asyncio.shield(first)
+        except DiskTrouble as error:
+            return await asyncio.shield(self._keep(self._outlast.after(error, lambda: self._batcher.submit(op))))
+        except asyncio.CancelledError:
+            self._keep(self._outlast(lambda: self._first_or_next(first, op)))
+            raise
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        return task
+
+    async def _first_or_next(self, first: asyncio.Future[Any], op: _Op) -> Any:
+        """What the first try gave, or else another one."""
+        if first.done() and first.exception() is not None:
+            return await self._batcher.submit(op)
+        return await first
 
     def _commit(self, ops: list[_Op]) -> list[Any]:
         kinds: dict[Transition, list[int]] = {}
