@@ -155,11 +155,17 @@ def open_entries(conn: sa.Connection, feeds: Collection[str], limit: int) -> lis
     return [(entry_of(row[:-1]), row[-1]) for row in conn.execute(rows)]
 
 
+_REJECTED_IN_PLACE = Prepared(
+    sa.select(*ENTRY, files.c.reason)
+    .where(is_left, files.c.feed == _FEED, files.c.state == State.REJECTED.value)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+
+
 def rejected_in_place(conn: sa.Connection, feed: str, limit: int) -> list[tuple[Entry, str]]:
     """Rejected rows of a feed whose file could not be moved to `failed/` yet, with their reasons."""
-    mine = (is_left, files.c.feed == feed, files.c.state == State.REJECTED.value)
-    rows = sa.select(*ENTRY, files.c.reason).where(*mine).limit(limit)
-    return [(entry_of(row[:-1]), row[-1] or "") for row in conn.execute(rows)]
+    rows = _REJECTED_IN_PLACE.all(conn, {"feed": feed, "limit": limit})
+    return [(entry_of(row[:-1]), row[-1] or "") for row in rows]
 
 
 def dataset_of(conn: sa.Connection, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
