@@ -4,7 +4,7 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +85,16 @@ async def _growth(plan: Plan, directory: Path, server: Nginx) -> Row:
                 "there are."
             ),
             "The CPU is the daemon's from READY to the last of those deliveries, that of the scan included.",
+            _medians(rates),
         ),
+    )
+
+
+def _medians(rates: Sequence[Series]) -> str:
+    slowest, fastest = (pick(rates, key=lambda each: each.median) for pick in (min, max))
+    return (
+        f"By the medians the slowest ({slowest.name}) comes to {slowest.median / fastest.median:.2f} of the fastest "
+        f"({fastest.name}); in a single run, a few seconds for each, chance is added to that on either side."
     )
 
 
@@ -173,9 +182,10 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
                 "whole life."
             ),
             (
-                "Where the time goes: each feed has threads, an archiver and a turn of its own, so that a share that "
-                "hangs holds up its own feed alone. A batch of its archive is a file or two, which do not share their "
-                "fsyncs with others' as the files of one feed do, and a claim asks for each feed by itself."
+                "Where the time goes, see the profile: each feed has threads, an archiver and a turn of its own, so "
+                "that a share that hangs holds up its own feed alone; those threads stop three times as often. A batch of "
+                "an archive is a file or two, which do not share their fsyncs with others' as the files of one feed "
+                "do, and a claim asks for each feed by itself."
             ),
             *(note for each in (one, many) for note in watch_notes(each.unwatched, each.feeds)),
         ),
