@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from bench.model import Part, Plan, Profile
+from bench.model import Part, Plan, Profile, Scale
 
 RATE = 250
 """Samples a second."""
@@ -63,6 +63,8 @@ class Spy:
     """Looks at one process; called with its id, it gives the context in which it does so."""
 
     def __init__(self, plan: Plan) -> None:
+        self.is_wanted = plan.scale is Scale.FULL
+        """A short run shows by one row alone that all of this works."""
         self._out = plan.scratch / "profile.raw"
         self._before: dict[int, Use] = {}
         self._after: dict[int, Use] = {}
@@ -106,8 +108,10 @@ class Spy:
         yield
         self._after, self._seconds = uses(pid), perf_counter() - began
 
-    def profile(self, files: int) -> Profile:
-        """What it has seen; `files` were delivered meanwhile."""
+    def profile(self, files: int) -> Profile | None:
+        """What it has seen, `files` were delivered meanwhile; None where it has not looked."""
+        if not self._seconds:
+            return None
         nobody = Use(0.0, 0)
         names = {thread: kind(frames[0]) for thread, frames, _ in self._samples}
         cpu: Counter[str] = Counter()

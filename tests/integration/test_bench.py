@@ -13,8 +13,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.__main__ import modules
-from bench.model import Bound, Claim, Plan, Row, Scale, Series, ratios
+from bench.model import Bound, Claim, Part, Plan, Profile, Row, Scale, Series, ratios
 from bench.pictures import pictures
+from bench.profile import kind, parsed, whose
 from bench.report import markdown, plain, sides, verdict
 from bench.results import Result, Setting, merged, read, write
 from bench.rows import plain as plain_row
@@ -72,6 +73,9 @@ async def test_the_short_form_gives_figures_for_every_row(tmp_path: Path) -> Non
         assert f"{row['number']}. {row['title']}".lower() in out.decode().lower()
     if nginx_binary() is not None:
         assert {row["number"] for row in rows if row["claims"]} >= {1, 3, 4}
+        [profile] = [row["profile"] for row in rows if row["number"] == 1]
+        assert profile["threads"]
+        assert profile["parts"] or profile["missing"]
     written = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
     assert str(tmp_path) not in written
     assert platform.node() not in written
@@ -135,6 +139,22 @@ def test_a_part_of_the_rows_is_renewed_alone(tmp_path: Path) -> None:
     assert kept == [newer, other]
     write(path, kept)
     assert read(path) == kept
+
+
+def test_a_profile_tells_threads_modules_and_libraries(tmp_path: Path) -> None:
+    """Threads of a pool are told together, and a stack belongs to the innermost of our modules and who it called."""
+    ours = "Runner.run (asyncio/runners.py:1);put (tablefeed/upload/put.py:9);get (aiohttp/client.py:3)"
+    stack = f"thread (7): MainThread;{ours} 6"
+    other = "thread (8): read_11;Thread.run (threading.py:2);read (tablefeed/upload/source.py:4) 2"
+    [first, second] = parsed(f"{stack}\n{other}\n")
+    assert (first[0], kind(first[1][0]), whose(first[1]), first[2]) == (7, "event loop", ("upload/put", "aiohttp"), 6)
+    assert (second[0], kind(second[1][0]), whose(second[1]), second[2]) == (8, "read", ("upload/source", ""), 2)
+    path = tmp_path / "benchmark.json"
+    profile = Profile(700.0, 0.5, 30.0, (("event loop", 600.0),), (Part("event loop", "upload/put", "aiohttp", 0.75),))
+    result = Result(replace(ROW, profile=profile), SETTING)
+    write(path, [result])
+    assert read(path) == [result]
+    assert "| event loop | upload/put | aiohttp | 75.0% |" in markdown([result], {})
 
 
 def test_the_page_shows_both_sides_and_the_pictures_are_valid() -> None:

@@ -164,8 +164,9 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
             server.clear()
     rates = [Series(each.name, "files/s", tuple(each.rates)) for each in (one, many)]
     spy = Spy(plan)
-    await _deliver_all(replace(many, rates=[], cpu=[], ready=[]), spy)
-    server.clear()
+    if spy.is_wanted:
+        await _deliver_all(replace(many, rates=[], cpu=[], ready=[]), spy)
+        server.clear()
     return Row(
         12,
         f"many feeds: {many.name} beside {one.name}",
@@ -183,9 +184,9 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
             ),
             (
                 "Where the time goes, see the profile: each feed has threads, an archiver and a turn of its own, so "
-                "that a share that hangs holds up its own feed alone; those threads stop three times as often. A batch of "
-                "an archive is a file or two, which do not share their fsyncs with others' as the files of one feed "
-                "do, and a claim asks for each feed by itself."
+                "that a share that hangs holds up its own feed alone; those threads stop three times as often. A batch "
+                "of an archive is a file or two, which do not share their fsyncs with others' as the files of one "
+                "feed do, and a claim asks for each feed by itself."
             ),
             *(note for each in (one, many) for note in watch_notes(each.unwatched, each.feeds)),
         ),

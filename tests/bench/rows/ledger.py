@@ -30,7 +30,8 @@ async def measure(plan: Plan) -> list[Row]:
             rate[mode].append(count / done["wall"])
             cpu[mode].append(done["cpu"] / count * 10_000)
     spy = Spy(plan)
-    await _lead(plan, "daemon", count, spy)
+    if spy.is_wanted:
+        await _lead(plan, "daemon", count, spy)
     return [
         Row(
             10,
