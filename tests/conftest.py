@@ -1,13 +1,16 @@
 """What holds for all tests, and what most tests of the whole daemon begin with."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
 
+from support import postgres as server
 from support.daemon import KEY, Site
+from support.postgres import Postgres, serving_postgres
 from tablefeed.lease import ignore_lease_breaks
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
@@ -28,3 +31,15 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[RunningSandbox]:
 def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
     """A configuration for it."""
     return Site(tmp_path, sandbox.base_url)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of a process; each makes itself a database."""
+    if server.programs() is None:
+        pytest.skip(server.REMEDY)
+    # Not below pytest's own directory, which only its user may enter.
+    with TemporaryDirectory(prefix="tablefeed-pg-") as root:
+        Path(root).chmod(0o755)
+        with serving_postgres(Path(root) / "cluster") as running_server:
+            yield running_server

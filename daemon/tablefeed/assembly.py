@@ -20,14 +20,18 @@ from tablefeed.config import Settings
 from tablefeed.credentials import FileKey
 from tablefeed.disks import Disks
 from tablefeed.dispatch import Dispatcher
+from tablefeed.fleet import Fleet
 from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
 from tablefeed.http import ANY_NUMBER, make_session, tls_context
 from tablefeed.intake import Intake
+from tablefeed.joining import know, make_fleet, make_listener, member_of, others_of
 from tablefeed.ledger import Ledger
-from tablefeed.ledger.engine import sqlite_path
+from tablefeed.ledger.engine import sqlite_file
+from tablefeed.ledger.listener import Listener
 from tablefeed.ledger.reader import Reader
+from tablefeed.limit import Limit
 from tablefeed.links import Archivers, Inbox, Links, Unusable, places, still_there
 from tablefeed.means import Means
 from tablefeed.metrics import Metrics
@@ -35,6 +39,7 @@ from tablefeed.model import Feed
 from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.notify import Sender
+from tablefeed.others import NOBODY, Others
 from tablefeed.outcomes import Outcomes
 from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
@@ -77,6 +82,9 @@ class Parts:
     pauses: Pauses
     webhooks: Sender
     freshness: Freshness
+    fleet: Fleet | None
+    """None: the ledger is this daemon's alone."""
+    listener: Listener | None
     news: News
     tally: Tally
     reader: Reader
@@ -96,13 +104,21 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     context = await asyncio.to_thread(tls_context, settings.upload.ca_file)
     owner = f"{socket.gethostname()}:{os.getpid()}"
     metrics = Metrics()
-    ledger = Ledger(settings.ledger.url, owner=owner, clock=time.time, sleep=asyncio.sleep, committed=metrics.committed)
+    member = member_of(settings)
+    ledger = Ledger(
+        settings.ledger.url,
+        owner=owner,
+        clock=time.time,
+        sleep=asyncio.sleep,
+        committed=metrics.committed,
+        member=member,
+    )
     held = await ledger.open()
     if held:
         log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
     readers = Threads(_READERS, "read")
     chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
-    archivers = Archivers()
+    archivers = Archivers(ledger.holds)
     reader = Reader(settings.ledger.url)
     throttle = Throttle(settings.upload.bandwidth, time.time)
     clocks = ServerClocks(time.time, steady)
@@ -112,10 +128,11 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
             make_session(_WEBHOOKS, context) as webhooks,
         ):
             means = Means(
-                settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks, metrics
+                *(settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks),
+                *(metrics, Limit(settings.api.concurrency)),
             )
             parts = _connected(means, feeds)
-            await ledger.know([feed.name for feed in feeds])
+            await know(ledger, feeds)
             for record in await ledger.feed_records():
                 if record.paused_at is not None:
                     parts.pauses.restore(record.name, record.paused_at)
@@ -139,7 +156,7 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     news.listen(tally.note)
     news.listen(means.metrics.note)
     presigner = means.presigner()
-    notices = Notices(socket.gethostname(), presigner.known_dataset, clock=time.time)
+    notices = Notices(socket.gethostname(), presigner.known_dataset, clock=time.time, teller=means.ledger.node)
     pauses = Pauses(Pausing(by_name, means.ledger, notices, links.told), links.queued, clock=time.time)
     gates = Gates(steady, random.random)
     for feed in feeds:
@@ -152,9 +169,11 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         Poster(means.webhooks), means.keys, slots=_WEBHOOKS, keep=means.settings.ledger.history_keep
     )
     freshness = alerts.freshness()
+    fleet = make_fleet(means, by_name, dispatcher, links)
+    hearing = make_listener(means, dispatcher, links)
     for listener in (alerts.announcer.note, webhooks.note, freshness.note):
         news.listen(listener)
-    make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), links)
+    make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), others_of(means.ledger), links)
     links.intakes |= {feed.name: make_intake(feed) for feed in feeds}
     return Parts(
         feeds=by_name,
@@ -173,12 +192,14 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         pauses=pauses,
         webhooks=webhooks,
         freshness=freshness,
+        fleet=fleet,
+        listener=hearing,
         news=news,
         tally=tally,
         reader=means.reader,
         metrics=means.metrics,
         pulse=Pulse(time.monotonic, asyncio.sleep, means.metrics.lagged),
-        disks=Disks(partial(places, sqlite_path(means.settings.ledger.url).absolute(), by_name), asyncio.sleep),
+        disks=Disks(partial(places, sqlite_file(means.settings.ledger.url), by_name), asyncio.sleep),
         changed=links.changed,
     )
 
@@ -242,6 +263,7 @@ def _dispatcher(
         front=links.front,
         held=links.held,
         paused=pauses,
+        given_up=means.ledger.give_up,
     )
 
 
@@ -251,7 +273,7 @@ def _share(feeds: Mapping[str, Feed], name: str) -> Share:
     return Share(feed.concurrency, feed.priority) if feed else Share(0, 0)
 
 
-def _intake(settings: Settings, inbox: Inbox, links: Links, feed: Feed) -> Intake:
+def _intake(settings: Settings, inbox: Inbox, others: Others, links: Links, feed: Feed) -> Intake:
     return Intake(
         feed,
         inbox,
@@ -262,4 +284,5 @@ def _intake(settings: Settings, inbox: Inbox, links: Links, feed: Feed) -> Intak
         on_trouble=links.trouble(feed.name),
         on_recovered=links.recovered(feed.name),
         delivering=links.delivering,
+        others=others if feed.shared else NOBODY,
     )

@@ -73,6 +73,7 @@ class Dispatcher:
         held: Callable[[str, Front], None] = lambda _feed, _front: None,
         paused: Container[str] = (),
         slots_of: Callable[[str], int] = lambda _: 0,
+        given_up: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`slots`: uploads at a time now; `slots_of`: those of a feed, where its store takes only so many, else 0.
 
@@ -81,7 +82,9 @@ class Dispatcher:
         `ended` is called after each file. `front` tells what stands before a strict feed's queue, None while that is
         not known, and `held` is called when a strict feed was given nothing and something stands there. Of feeds in
         `paused` nothing is claimed; it may change at any time, and `wake` tells that one is not in it any more.
+        `given_up` is told of rows that were claimed and are not begun when they are another node's already.
         """
+        self._given_up = given_up
         self._front = front
         self._held = held
         self._paused = paused
@@ -105,6 +108,8 @@ class Dispatcher:
         self._lead = wall() - steady()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._ready: deque[Entry] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
         self.ended = False
         """`run` claims nothing any more."""
 
@@ -127,6 +132,15 @@ class Dispatcher:
         self._stopping = True
         self._wake.set()
 
+    def cut_off(self) -> None:
+        """Break off the work on all files in flight: they are not this node's any more."""
+        for entry in self._ready:
+            self._given_up(entry.id)
+            self._end(entry)
+        self._ready.clear()
+        for worker in self._workers:
+            worker.cancel()
+
     @property
     def in_flight(self) -> int:
         """Files claimed and not ended."""
@@ -138,7 +152,6 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch until `stop`, then wait for the files in flight."""
-        ready: deque[Entry] = deque()
         try:
             async with asyncio.TaskGroup() as workers:
                 while not self._stopping:
@@ -146,28 +159,33 @@ class Dispatcher:
                     await self._follow_clock()
                     await self._note_due()
                     entries = await self._claim()
-                    ready.extend(entries)
+                    self._ready.extend(entries)
                     for _ in entries:
-                        workers.create_task(self._worker(ready))
+                        worker = workers.create_task(self._worker())
+                        self._workers.add(worker)
+                        worker.add_done_callback(self._workers.discard)
                     if not entries:
                         await self._sleep()
         finally:
             self.ended = True
 
-    async def _worker(self, ready: deque[Entry]) -> None:
-        while ready:
-            entry = ready.popleft()
-            feed = entry.version.feed
+    async def _worker(self) -> None:
+        while self._ready:
+            entry = self._ready.popleft()
             try:
                 await self._work(entry)
             finally:
-                self._in_flight[feed] -= 1
-                if not self._in_flight[feed]:
-                    del self._in_flight[feed]
-                self._gates.ended(feed, entry.id)
-                if feed not in self._in_flight or self._room() > 0:
-                    self._wake.set()
-                self._ended()
+                self._end(entry)
+
+    def _end(self, entry: Entry) -> None:
+        feed = entry.version.feed
+        self._in_flight[feed] -= 1
+        if not self._in_flight[feed]:
+            del self._in_flight[feed]
+        self._gates.ended(feed, entry.id)
+        if feed not in self._in_flight or self._room() > 0:
+            self._wake.set()
+        self._ended()
 
     def _room(self) -> int:
         return refill(self._slots(), self.in_flight)
@@ -228,7 +246,7 @@ class Dispatcher:
 
     def _want(self, name: str, count: int, front: Front) -> Want:
         feed = self._feeds[name]
-        return Want(name, feed.order, count, feed.strict, front.ahead)
+        return Want(name, feed.order, count, feed.strict, front.ahead, most=2 * feed.concurrency)
 
     def _demand(self, name: str) -> Demand:
         feed = self._feeds[name]

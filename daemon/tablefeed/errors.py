@@ -147,6 +147,13 @@ class SourceChanged(DeliveryError):
         super().__init__(f"{path} {what} after it was queued")
 
 
+class LeaseLost(DeliveryError):
+    """Another node of the fleet has taken the file over: what was done here meanwhile does not count."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is another node's by now: this one gave no sign of life for as long as its lease")
+
+
 class FileRefused(DeliveryError):
     """This file can never be delivered as it is."""
 

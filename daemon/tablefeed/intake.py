@@ -18,6 +18,7 @@ from tablefeed.dispatch import Front
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.ledger import comes_first
 from tablefeed.model import Feed, FileVersion, Ready, printable
+from tablefeed.others import NOBODY, Others
 from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
 from tablefeed.watch.judge import Judge, Verdict
 from tablefeed.watch.pending import Pending
@@ -66,6 +67,7 @@ class Intake:
         on_trouble: Callable[[FeedBlocked | DiskTrouble], None],
         on_recovered: Callable[[], None],
         delivering: Callable[[], bool] = lambda: False,
+        others: Others = NOBODY,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tick: float = 5.0,
     ) -> None:
@@ -74,7 +76,7 @@ class Intake:
         `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name when files
         may have become due; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
 
-        `delivering`: whether files are on their way now.
+        `delivering`: whether files are on their way now. `others`: the nodes that have the directory as well.
         """
         self._feed = feed
         self._ledger = ledger
@@ -85,6 +87,9 @@ class Intake:
         self._on_trouble = on_trouble
         self._on_recovered = on_recovered
         self._delivering = delivering
+        self._others = others
+        self._is_ours = True
+        """No other node looks at the files of this directory."""
         self._rest = sleep
         self._tick = tick
         self._rules = Rules.of(feed)
@@ -224,6 +229,11 @@ class Intake:
         began = steady()
         self._scan_at = began + self._rescan
         try:
+            self._is_ours = await self._others.may_scan(self._feed.name)
+            if not self._is_ours:
+                self.first_scan.set()
+                self.scanned.clear()
+                return
             await self._scan()
         except (FeedBlocked, DiskTrouble) as error:
             self._scan_at = steady() + min(self._tick, self._rescan)
@@ -265,6 +275,10 @@ class Intake:
     async def _look_around(self) -> None:
         """Look at what events have told and what is due by now."""
         hints, self._hints = self._hints, {}
+        if not self._is_ours:
+            if hints:
+                await self._others.look(self._feed.name, [*hints])
+            return
         paths = [*(hints | dict.fromkeys(self._pending.due(self._clock(), LIMIT)))]
         for start in range(0, len(paths), BATCH):
             sightings = await self._in_thread(partial(self._judge.look, paths[start : start + BATCH]))

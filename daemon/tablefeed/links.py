@@ -141,9 +141,9 @@ class Links:
         return report
 
 
-def places(ledger: Path, feeds: Mapping[str, Feed]) -> dict[Place, Path]:
-    """Where files are put: the ledger's directory, and what each feed keeps."""
-    found: dict[Place, Path] = {("ledger", ""): ledger.parent}
+def places(ledger: Path | None, feeds: Mapping[str, Feed]) -> dict[Place, Path]:
+    """Where files are put: the directory of the ledger's file, if it has one, and what each feed keeps."""
+    found: dict[Place, Path] = {} if ledger is None else {("ledger", ""): ledger.absolute().parent}
     for feed in feeds.values():
         stays = feed.archive in (ARCHIVE_DELETE, ARCHIVE_LEAVE)
         found["archive", feed.name] = feed.directory if stays else certain(feed.directory, feed.archive)
@@ -169,15 +169,16 @@ async def still_there(feed: Feed, version: FileVersion) -> bool:
 class Archivers:
     """One archiver a feed, made when its first file is to be moved."""
 
-    def __init__(self) -> None:
-        """None is made yet."""
+    def __init__(self, holds: Callable[[int], bool]) -> None:
+        """None is made yet. `holds` tells, on any thread, whether a row may be moved here still."""
+        self._holds = holds
         self._made: dict[str, tuple[Archiver, ThreadPoolExecutor]] = {}
 
     def __call__(self, feed: str) -> Archiver:
         """The feed's own, with a thread of its own: a share that hangs holds up this feed alone."""
         if feed not in self._made:
             executor = ThreadPoolExecutor(1, thread_name_prefix=f"move-{feed}")
-            self._made[feed] = (Archiver(executor), executor)
+            self._made[feed] = (Archiver(executor, holds=self._holds), executor)
         return self._made[feed][0]
 
     async def close(self) -> None:

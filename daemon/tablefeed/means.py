@@ -1,6 +1,5 @@
 """What the parts of the daemon work with, and those parts that need nothing but that."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from tablefeed.duplicates import Contents
 from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.reader import Reader
+from tablefeed.limit import Limit
 from tablefeed.links import Archivers
 from tablefeed.metrics import Metrics
 from tablefeed.model import ApiAccess, FileVersion
@@ -44,10 +44,12 @@ class Means:
     throttle: Throttle
     clocks: ServerClocks
     metrics: Metrics
+    calls: Limit
+    """On calls of the APIs at a time."""
 
     def presigner(self) -> Presigner:
         """What gets grants, with one limit on calls for all APIs."""
-        limit = asyncio.Semaphore(self.settings.api.concurrency)
+        limit = self.calls
 
         @cache
         def api(access: ApiAccess) -> ProcessMindApi:

@@ -161,6 +161,8 @@ class Notice:
     """Unique, and the same at every try."""
     body: str
     """JSON, as it is sent."""
+    node: str = ""
+    """Who is to tell it; empty: there is no fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ class Feed:
     """One file at a time, in order: a file that must wait holds those behind it."""
     concurrency: int = 0
     priority: int = 0
+    shared: bool = False
+    """All nodes of a fleet have the directory."""
     archive: str = "archive"
     """A directory, relative to the feed's or absolute, with strftime codes; or `delete`, or `leave`."""
     failed: str = "failed"

@@ -18,8 +18,14 @@ BY_TABLEFEED, BY_OPERATOR = "tablefeed", "operator"
 class Notices:
     """Makes the events of feeds that have a webhook; for others there is None."""
 
-    def __init__(self, node: str, dataset: Callable[[Feed], str | None], *, clock: Callable[[], float]) -> None:
-        """`node` is the name of this machine, `dataset` gives a feed's, as far as it is known; `clock` Unix seconds."""
+    def __init__(
+        self, node: str, dataset: Callable[[Feed], str | None], *, clock: Callable[[], float], teller: str = ""
+    ) -> None:
+        """`node` is the name of this machine, `dataset` gives a feed's, as far as it is known; `clock` Unix seconds.
+
+        `teller`: which node of a fleet tells what happens here.
+        """
+        self._teller = teller
         self._node = node
         self._dataset = dataset
         self._clock = clock
@@ -88,7 +94,7 @@ class Notices:
             "datatable_id": feed.datatable_id,
             **rest(),
         }
-        return Notice(feed.name, event, event_id, json.dumps(body, separators=(",", ":")))
+        return Notice(feed.name, event, event_id, json.dumps(body, separators=(",", ":")), self._teller)
 
 
 def _file(version: FileVersion) -> dict[str, Any]:

@@ -10,7 +10,16 @@ import structlog
 
 from tablefeed.archive import Archiver
 from tablefeed.duplicates import Contents
-from tablefeed.errors import Busy, DeliveryError, DiskTrouble, FeedBlocked, FileRefused, GrantExpired, Transient
+from tablefeed.errors import (
+    Busy,
+    DeliveryError,
+    DiskTrouble,
+    FeedBlocked,
+    FileRefused,
+    GrantExpired,
+    LeaseLost,
+    Transient,
+)
 from tablefeed.gates import Place
 from tablefeed.ledger import Closing, Failure, Ledger
 from tablefeed.model import Duplicates, Entry, Feed, FileVersion, Grant, Receipt, State
@@ -98,8 +107,13 @@ class Pipeline:
             await self._archive(feed, entry)
         except Draining:
             return
+        except LeaseLost as error:
+            self._tries.closed(entry)
+            log.warning("file_left_to_others", feed=feed.name, path=entry.version.path, reason=str(error))
         except DeliveryError as error:
             await self._fail(feed, entry, error)
+        finally:
+            self._ledger.give_up(entry.id)
 
     async def _deliver(self, feed: Feed, entry: Entry) -> Entry:
         """Bring the content to the store, unless it is there from an earlier file and duplicates are to be skipped."""
@@ -108,7 +122,8 @@ class Pipeline:
                 return await self._skip(feed, entry, earlier, earlier.receipt)
             receipt = await self._send(feed, entry)
             notice = self._notices.delivered(feed, entry.version, receipt)
-            await self._ledger.uploaded(entry.id, receipt, target=feed.target, notice=notice)
+            if not await self._ledger.uploaded(entry.id, receipt, target=feed.target, notice=notice):
+                raise LeaseLost(entry.version.path)
         self._tries.delivered(entry)
         self.delivered += 1
         self.progressed_at = self._steady()
@@ -118,7 +133,8 @@ class Pipeline:
     async def _skip(self, feed: Feed, entry: Entry, earlier: Entry, proof: Receipt) -> Entry:
         now = self._in(0)
         receipt = replace(proof, started_at=now, finished_at=now)
-        await self._ledger.uploaded(entry.id, receipt, target=feed.target, duplicate_of=earlier.id)
+        if not await self._ledger.uploaded(entry.id, receipt, target=feed.target, duplicate_of=earlier.id):
+            raise LeaseLost(entry.version.path)
         self._outcomes.skipped(feed, entry, earlier)
         return replace(entry, state=State.UPLOADED, receipt=receipt, duplicate_of=earlier.id)
 
@@ -171,6 +187,8 @@ class Pipeline:
         if entry.receipt is None:
             raise AssertionError("only what has a receipt is archived")
         began = self._steady()
+        if not await self._ledger.confirm(entry.id):
+            raise LeaseLost(entry.version.path)
         moved = await self._archivers(feed.name).move_delivered(
             feed, entry.id, entry.version, entry.receipt.finished_at, entry.receipt.md5
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tablefeed.clock import ServerClocks
-from tablefeed.errors import BadAnswer, FeedBlocked
+from tablefeed.errors import BadAnswer, FeedBlocked, LeaseLost
 from tablefeed.expiry import validity
 from tablefeed.http import origin_of, parse_url
 from tablefeed.model import ApiAccess, Entry, Feed, Grant
@@ -42,7 +42,7 @@ class GrantStore(Protocol):
     """What grants need of the ledger."""
 
     async def granted(self, entry_id: int, grant: Grant) -> bool:
-        """Keep a grant."""
+        """Keep a grant; False: the file is another node's."""
 
     async def dataset_of(self, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
         """The dataset that was found for a datatable before."""
@@ -86,7 +86,7 @@ class Presigner:
     async def with_grant(self, feed: Feed, entry: Entry) -> Entry:
         """The entry with a grant that may be used now.
 
-        Raises what the API raises, and BadAnswer when that gives what is no URL or one that is too old.
+        Raises what the API raises, BadAnswer when that gives what is no URL or one that is too old, and LeaseLost.
         """
         if self._has_fresh(feed, entry):
             return entry
@@ -94,7 +94,8 @@ class Presigner:
         if self._has_fresh(feed, entry):
             # Nobody but our own clock had said that it was old, and the API has just told what time it is.
             return entry
-        await self._store.granted(entry.id, grant)
+        if not await self._store.granted(entry.id, grant):
+            raise LeaseLost(entry.version.path)
         return replace(entry, grant=grant)
 
     async def _fetch(self, feed: Feed, entry: Entry) -> Grant:

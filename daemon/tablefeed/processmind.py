@@ -3,9 +3,9 @@
 Answers are read leniently, since nothing is promised about them: unknown keys are ignored, missing names are empty.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class ProcessMindApi:
         *,
         clocks: ServerClocks,
         wall: Callable[[], float],
-        limit: asyncio.Semaphore,
+        limit: AbstractAsyncContextManager[object],
         timeout: float = CALL_TIMEOUT,
     ) -> None:
         """`key` goes to `access.base_url` only; `limit` bounds the calls at a time, `timeout` each in seconds."""

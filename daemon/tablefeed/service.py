@@ -15,6 +15,7 @@ from tablefeed.clock import steady
 from tablefeed.config import Settings, key_sources, needs_restart, to_feeds, token_source
 from tablefeed.credentials import FileKey
 from tablefeed.errors import Fatal
+from tablefeed.joining import know
 from tablefeed.lease import ignore_lease_breaks
 from tablefeed.news import Rest
 from tablefeed.once import Left, deliver_all, first_of, left_of
@@ -80,6 +81,7 @@ class Service:
             parts.roster.start(tasks)
             await _tell_of_orphans(parts)
             webhooks = tasks.create_task(parts.webhooks.run(), name="webhooks")
+            member = [tasks.create_task(part.run()) for part in (parts.fleet, parts.listener) if part is not None]
             chores: list[Coroutine[Any, Any, None]] = [
                 self._announce(parts),
                 parts.housekeeper.run(),
@@ -105,6 +107,8 @@ class Service:
             await self._drained(parts, dispatching)
             await self._told_last(parts, webhooks, min(_LAST_WORDS, ends_at - steady()))
             telling.cancel()
+            for task in member:
+                task.cancel()
 
     async def _told_last(self, parts: Parts, webhooks: asyncio.Task[None], patience: float) -> None:
         """Let webhooks be told what has just happened; the outbox keeps the rest for the next start."""
@@ -159,7 +163,7 @@ class Service:
             self._keys.setdefault(name, key).value = key.value
         parts.throttle.follow(settings.upload.bandwidth)
         parts.slots.change(settings.upload.concurrency)
-        await parts.ledger.know([feed.name for feed in feeds])
+        await know(parts.ledger, feeds)
         changes = await parts.roster.change(feeds)
         log.info("reloaded", feeds=len(feeds), added=changes.added, changed=changes.changed, removed=changes.removed)
         parts.webhooks.reload()

@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tablefeed.clock import steady
 from tablefeed.ledger import Ledger
+from tablefeed.ledger.member import Member
 from tablefeed.model import FileVersion, Grant, Receipt
 
 
@@ -28,9 +30,26 @@ class Clock:
 async def opened(path: Path, clock: Clock | None = None, owner: str = "me") -> AsyncIterator[Ledger]:
     """A ledger in `path`, closed at the end."""
     ledger = Ledger(f"sqlite:///{path}", owner=owner, clock=clock or Clock(), sleep=asyncio.sleep)
+    async with _open(ledger):
+        yield ledger
+
+
+@asynccontextmanager
+async def joined(
+    url: str, node: str = "one", clock: Clock | None = None, lease: float = 60.0, now: Callable[[], float] = steady
+) -> AsyncIterator[Ledger]:
+    """A ledger on PostgreSQL as a node of its fleet has it, left at the end; `now` is the node's own steady clock."""
+    member = Member(node, lease, now)
+    ledger = Ledger(url, owner="", clock=clock or Clock(), sleep=asyncio.sleep, member=member)
+    async with _open(ledger):
+        yield ledger
+
+
+@asynccontextmanager
+async def _open(ledger: Ledger) -> AsyncIterator[None]:
     await ledger.open()
     try:
-        yield ledger
+        yield
     finally:
         await ledger.close()
 

@@ -13,7 +13,7 @@ from tablefeed.cli.whereabouts import feed_names, lock_holder, whereabouts
 from tablefeed.config import DEFAULT_PATH
 from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE
 from tablefeed.config.fields import parse_listen
-from tablefeed.ledger.engine import Lock
+from tablefeed.ledger.sqlite import Lock
 
 
 @pytest.fixture

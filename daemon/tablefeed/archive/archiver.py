@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from tablefeed.archive.moves import CutOff, Disk, StrPath
 from tablefeed.archive.relocate import Move
 from tablefeed.archive.way import Way
 from tablefeed.batch import Batcher
-from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, LeaseLost
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready, printable
 
 COPIES = 2
@@ -150,8 +150,14 @@ def _attempt(job: Job, step: Callable[[], T]) -> T | DeliveryError:
 class Archiver:
     """Moves files. Every move can be repeated after a crash at any step, with the same arguments."""
 
-    def __init__(self, executor: Executor, disk: Disk | None = None) -> None:
-        """`executor` runs the renames, one batch at a time; copies have threads of their own."""
+    def __init__(
+        self, executor: Executor, disk: Disk | None = None, holds: Callable[[int], bool] = lambda _: True
+    ) -> None:
+        """`executor` runs the renames, one batch at a time; copies have threads of their own.
+
+        `holds` is asked on those threads, just before a move, whether the row of a file is this daemon's still.
+        """
+        self._holds = holds
         self._disk = disk or Disk()
         self._batcher: Batcher[Job, Moved | None] = Batcher(self._quick, executor=executor, max_batch=_BATCH)
         self._copies = ThreadPoolExecutor(COPIES, thread_name_prefix="copy")
@@ -192,7 +198,7 @@ class Archiver:
     def _quick(self, jobs: list[Job]) -> list[Moved | Exception | None]:
         ways = {ends: Way(self._disk, *ends) for ends in {(job.origin, job.target) for job in jobs}}
         moves = [Move(job, self._disk, self._goes_on, ways[job.origin, job.target]) for job in jobs]
-        outcomes = [_attempt(move.job, move.quick) for move in moves]
+        outcomes = [_attempt(move.job, partial(self._fenced, move.job, move.quick)) for move in moves]
         troubles: dict[str, OSError] = {}
         for directory in sorted(set().union(*(move.touched for move in moves))):
             try:
@@ -204,6 +210,11 @@ class Archiver:
             for move, outcome in zip(moves, outcomes, strict=True)
         ]
 
+    def _fenced(self, job: Job, step: Callable[[], T]) -> T:
+        if not self._holds(job.entry_id):
+            raise LeaseLost(printable(job.source))
+        return step()
+
     def _slow(self, job: Job) -> Moved:
         move = Move(job, self._disk, self._goes_on)
 
@@ -213,7 +224,7 @@ class Archiver:
             finally:
                 move.sync()
 
-        outcome = _attempt(job, move_and_sync)
+        outcome = _attempt(job, partial(self._fenced, job, move_and_sync))
         if isinstance(outcome, DeliveryError):
             raise outcome
         return outcome

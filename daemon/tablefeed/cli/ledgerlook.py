@@ -12,7 +12,7 @@ from tablefeed.cli.looking import Daemon
 from tablefeed.config import FeedSettings, Settings, load
 from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Backlog, Census, Delivered
-from tablefeed.ledger.engine import sqlite_path
+from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.records import Records, opened
 from tablefeed.model import State, printable
 from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of
@@ -29,13 +29,14 @@ def ledger_snapshot(config: Path | None, environ: Mapping[str, str], daemon: Dae
     """
     settings = load(config, environ)
     now = round(time.time() * 1000)
-    if sqlite_path(settings.ledger.url).exists():
+    path = sqlite_file(settings.ledger.url)
+    if path is None or path.exists():
         with opened(settings.ledger.url) as records:
             snapshot = _of(settings, records, now, runs=daemon.runs)
         headline = _headline(daemon)
     else:
         feeds = tuple(_feed(feed, Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
-        problem = f"there is no ledger {sqlite_path(settings.ledger.url)} yet"
+        problem = f"there is no ledger {path} yet"
         snapshot = replace(_bare(feeds, (), now), ledger_problem=problem)
         headline = f"{_headline(daemon)}, and {problem}"
     values = plain(snapshot)

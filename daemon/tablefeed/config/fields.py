@@ -238,9 +238,47 @@ def _listen(value: str) -> str:
 def _ledger_url(value: str) -> str:
     right = 'use "sqlite:////var/lib/tablefeed/ledger.db" (four slashes: the path is absolute)'
     if value.startswith(("postgresql", "postgres:")):
-        raise ValueError(f"names a PostgreSQL database, which is not available in this version of tablefeed: {right}")
+        return _database_url(value)
     if not re.fullmatch(r"sqlite:///(/[^?#\0]*[^/?#\0])", value):
-        raise ValueError(f"must name an SQLite file: {right}")
+        raise ValueError(f'must name an SQLite file: {right}; or a database: "{_DATABASE_FORM}"')
+    return value
+
+
+_DATABASE_FORM = "postgresql+psycopg://user:password@host/database"
+
+
+def _database_url(value: str) -> str:
+    """A database of PostgreSQL. Nothing of the value may be told: it has a password."""
+    form = f'must have the form "{_DATABASE_FORM}"'
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("postgresql+psycopg", "postgresql", "postgres") or not rest:
+        raise ValueError(form)
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+        parts.port  # noqa: B018 - it is looked at where it is asked for
+    except ValueError:
+        raise ValueError(f"{form}; a password with signs such as / or @ in it is written percent-encoded") from None
+    if len(parts.path) < len("/d") or "/" in parts.path[1:] or parts.fragment:
+        raise ValueError(form)
+    return f"postgresql+psycopg://{rest}"
+
+
+def masked_database(value: str) -> str:
+    """The ledger's URL as far as it may be shown: without its password."""
+    if value.startswith("sqlite"):
+        return value
+    parts = urlsplit(value)
+    user, _, place = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return f"{parts.scheme}://{name}{':[hidden]' if colon else ''}{'@' if user else ''}{place}{parts.path}"
+
+
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,50}")
+
+
+def _node_name(value: str) -> str:
+    if value and not _NODE.fullmatch(value):
+        raise ValueError("must be letters, digits, dots, dashes and underscores, at most 51, with no sign at the begin")
     return value
 
 
@@ -262,5 +300,6 @@ Template = Annotated[str, AfterValidator(_template)]
 PlainDirectory = Annotated[str, AfterValidator(_plain_directory)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Listen = Annotated[str, AfterValidator(_listen)]
-LedgerUrl = Annotated[str, AfterValidator(_ledger_url)]
+LedgerUrl = Annotated[str, AfterValidator(_ledger_url), Form(masked_database, "^(sqlite:////.+|postgres.+://.+)$")]
+NodeName = Annotated[str, AfterValidator(_node_name)]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url), Form(masked_url, "^(https?://.*)?$")]

@@ -93,6 +93,7 @@ def _to_feed(settings: Settings, feed: FeedSettings, environ: Mapping[str, str])
         strict=feed.strict,
         concurrency=feed.concurrency,
         priority=feed.priority,
+        shared=feed.shared,
         archive=feed.archive,
         failed=feed.failed,
         archive_keep=feed.archive_keep,

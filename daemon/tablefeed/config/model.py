@@ -19,6 +19,7 @@ from tablefeed.config.fields import (
     LedgerUrl,
     Listen,
     LongDuration,
+    NodeName,
     NumberOrAuto,
     OptionalFile,
     Patterns,
@@ -96,6 +97,10 @@ class FeedSettings(Section):
     )
     concurrency: int = option(0, "uploads of this feed at a time; 0: only the limit in [upload] counts", ge=0)
     priority: int = option(0, "feeds with a higher number are served first")
+    shared: bool = option(
+        default=False,
+        about="whether all daemons of a fleet have this directory, so that each may deliver any of its files",
+    )
     archive: Template = option(
         "archive",
         "where delivered files go, in the feed's directory or at an absolute path; codes such as %Y-%m stand for the "
@@ -152,8 +157,24 @@ class UploadSettings(Section):
 class LedgerSettings(Section):
     """The durable record of every file, and the queue."""
 
-    url: LedgerUrl = option("sqlite:////var/lib/tablefeed/ledger.db", "an SQLite file on a local disk")
+    url: LedgerUrl = option(
+        "sqlite:////var/lib/tablefeed/ledger.db",
+        "an SQLite file on a local disk; or, for a fleet of daemons, a database of PostgreSQL that all of them name: "
+        '"postgresql+psycopg://user:password@host/database"',
+    )
     history_keep: Duration = option("90d", 'how long delivered and refused files stay in the history; "0s": for ever')
+
+
+class FleetSettings(Section):
+    """Several daemons with one ledger on PostgreSQL. Without one nothing here has an effect."""
+
+    node: NodeName = option("", 'what this daemon is called among them, each differently; "": the name of its host')
+    lease: LongDuration = option(
+        "60s", "a daemon that gives no sign of life for so long loses what it works on to others"
+    )
+    api_concurrency: int = option(
+        0, "API calls at a time of all daemons together; 0: each has its own [api] concurrency", ge=0
+    )
 
 
 class HttpSettings(Section):
@@ -211,6 +232,7 @@ class Settings(BaseSettings):
     feeds: Annotated[tuple[FeedSettings, ...], AfterValidator(_some_feeds)] = Field(strict=False)
     upload: UploadSettings = Field(default_factory=UploadSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    fleet: FleetSettings = Field(default_factory=FleetSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     watch: WatchSettings = Field(default_factory=WatchSettings)

@@ -1,56 +1,76 @@
 """How rows come into the ledger: queued, or refused from the start. Transitions like those of `transitions.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.errors import DeliveryError
-from tablefeed.ledger import feeds, outbox
+from tablefeed.ledger import feeds, outbox, postgres
+from tablefeed.ledger.listener import Queued, written
 from tablefeed.ledger.prepared import Prepared
-from tablefeed.ledger.queries import by_feed, identity, open_rows
+from tablefeed.ledger.queries import by_feed, identity, left_row, open_rows
 from tablefeed.ledger.schema import files
 from tablefeed.ledger.transitions import error_values, gone
 from tablefeed.model import FileVersion, Notice, State
 
 _NEW = (
-    *("feed", "path", "device", "inode", "size", "mtime_ns", "root_inode", "dropped_at"),
+    *("node", "feed", "path", "device", "inode", "size", "mtime_ns", "root_inode", "dropped_at"),
     *("state", "queued_at", "due_at", "attempts", "left_in_place", "error", "reason", "failed_at", "closed_at"),
 )
-_INSERT = sa.insert(files).values({name: sa.bindparam(name, type_=files.c[name].type) for name in _NEW})
-_ADD = Prepared(_INSERT)
-_ADD_TOLD = Prepared(_INSERT.returning(files.c.id))
+_INSERT = insert(files).values({name: sa.bindparam(name, type_=files.c[name].type) for name in _NEW})
+_ADD = Prepared(_INSERT.on_conflict_do_nothing())
 
 
-def enqueue(conn: sa.Connection, now: int, batches: Sequence[Sequence[FileVersion]]) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Versions, and on which node the directory of each feed is; empty: on all, or there is no fleet."""
+
+    versions: Sequence[FileVersion]
+    nodes: Mapping[str, str] = field(default_factory=dict)
+
+    def by_feed(self) -> Iterator[tuple[str, str, list[FileVersion]]]:
+        """(node, feed, versions), feed by feed."""
+        for feed, versions in by_feed(self.versions).items():
+            yield self.nodes.get(feed, ""), feed, versions
+
+
+def enqueue(conn: sa.Connection, now: int, batches: Sequence[Found]) -> list[int]:
     """Queue settled versions; returns how many of each batch are new.
 
     A path whose open row is queued with another version gives that row up as `gone`; a path whose row is being sent or
     moved is left alone, since the next scan sees it again.
     """
-    return [sum(_enqueue(conn, now, feed, group) for feed, group in by_feed(batch).items()) for batch in batches]
+    return [sum(_enqueue(conn, now, *group) for group in batch.by_feed()) for batch in batches]
 
 
-def _enqueue(conn: sa.Connection, now: int, feed: str, versions: Sequence[FileVersion]) -> int:
+def _enqueue(conn: sa.Connection, now: int, node: str, feed: str, versions: Sequence[FileVersion]) -> int:
     by_path = {version.path: version for version in versions}
-    present = {known[0]: (row_id, state, known) for row_id, state, known in open_rows(conn, feed, [*by_path])}
+    present = {known[0]: (row_id, state, known) for row_id, state, known in open_rows(conn, node, feed, [*by_path])}
     fresh, replaced = [], []
     for path, version in by_path.items():
         row_id, state, known = present.get(path, (0, None, None))
         if state is not None and (state != State.QUEUED or known == identity(version)):
             continue
-        fresh.append(_row(version, now, State.QUEUED))
+        fresh.append(_row(node, version, now, State.QUEUED))
         if state is not None:
             replaced.append(row_id)
-    if fresh:
-        gone(conn, now, replaced)
-        _ADD.each(conn, fresh)
-        feeds.arrived(conn, now, [feed])
-    return len(fresh)
+    if not fresh:
+        return 0
+    gone(conn, now, [(None, row_id) for row_id in replaced])
+    # Another node may have seen the same file in this instant.
+    count = sum(_ADD.each(conn, fresh))
+    feeds.arrived(conn, now, [feed])
+    if postgres.is_postgres(conn) and not node:
+        postgres.notify(conn, written(Queued(feed)))
+    return count
 
 
-def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
+def _row(node: str, version: FileVersion, now: int, state: State) -> dict[str, Any]:
     return {
+        "node": node,
         "feed": version.feed,
         "path": version.path,
         "device": version.device,
@@ -71,17 +91,24 @@ def _row(version: FileVersion, now: int, state: State) -> dict[str, Any]:
     }
 
 
+_ADD_REFUSED = Prepared(_INSERT.returning(files.c.id))
+
+
 def refuse(
-    conn: sa.Connection, now: int, items: Sequence[tuple[FileVersion, DeliveryError, Notice | None]]
+    conn: sa.Connection, now: int, items: Sequence[tuple[str, FileVersion, DeliveryError, Notice | None]]
 ) -> list[int]:
-    """Record versions that can never be delivered, as rejected and still in place; returns the new ids."""
+    """Record versions of a node that can never be delivered, as rejected and still in place; returns the ids."""
     ids = []
-    for version, error, _ in items:
-        present = open_rows(conn, version.feed, [version.path])
-        gone(conn, now, [row_id for row_id, state, _ in present if state == State.QUEUED])
-        row = _row(version, now, State.REJECTED) | error_values(error, now) | {"closed_at": now, "left_in_place": True}
-        [[row_id]] = _ADD_TOLD.each_told(conn, [row])
+    for node, version, error, notice in items:
+        known = left_row(conn, node, version)
+        if known is not None:
+            ids.append(known)
+            continue
+        present = open_rows(conn, node, version.feed, [version.path])
+        gone(conn, now, [(None, row_id) for row_id, state, _ in present if state == State.QUEUED])
+        fresh = _row(node, version, now, State.REJECTED) | error_values(error, now)
+        [[row_id]] = _ADD_REFUSED.each_told(conn, [fresh | {"closed_at": now, "left_in_place": True}])
         ids.append(row_id)
-    feeds.arrived(conn, now, {version.feed for version, _, _ in items})
-    outbox.put(conn, now, [notice for _, _, notice in items])
+        feeds.arrived(conn, now, {version.feed})
+        outbox.put(conn, now, [notice])
     return ids

@@ -33,16 +33,21 @@ class Census:
     feeds: dict[str, FeedRecord] = field(default_factory=dict)
 
 
+def _sum(what: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """PostgreSQL's sums of large numbers are decimals."""
+    return sa.cast(sa.func.sum(what), sa.BigInteger)
+
+
 def census(conn: sa.Connection, now: int) -> Census:
     """Count all open and refused files; `now` in Unix milliseconds."""
     waiting = sa.case((files.c.due_at > now, files.c.due_at))
-    failing = sa.func.sum(sa.case((files.c.attempts > 0, 1), else_=0))
+    failing = _sum(sa.case((files.c.attempts > 0, 1), else_=0))
     by_state = (
         sa.select(
             files.c.feed,
             files.c.state,
             sa.func.count(),
-            sa.func.sum(files.c.size),
+            _sum(files.c.size),
             failing,
             sa.func.min(files.c.queued_at),
             sa.func.min(waiting),
@@ -82,6 +87,6 @@ def delivered_between(conn: sa.Connection, since: int, until: int) -> list[Deliv
     found = []
     # A delivered file is closed after its delivery, so the index on `closed_at` leads to all that can be meant.
     for which in (is_closed & (files.c.closed_at >= since), is_open):
-        rows = sa.select(files.c.feed, minute, sa.func.count(), sa.func.sum(files.c.size))
+        rows = sa.select(files.c.feed, minute, sa.func.count(), _sum(files.c.size))
         found += [Delivered(*row) for row in conn.execute(rows.where(which, *delivered).group_by(files.c.feed, minute))]
     return found

@@ -1,21 +1,32 @@
 """Claims: which due rows of a feed are worked on next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
+from tablefeed.ledger import postgres
 from tablefeed.ledger.prepared import Prepared
 from tablefeed.ledger.queries import ENTRY, entry_of
-from tablefeed.ledger.schema import files, is_open, is_queued, is_uploaded
+from tablefeed.ledger.schema import files, is_held, is_open, is_queued, is_uploaded
 from tablefeed.model import Entry, FileVersion, Order, State
 
-_FREE = (files.c.feed == sa.bindparam("feed"), files.c.owner.is_(None))
+_FREE = (
+    files.c.node == sa.bindparam("node"),
+    files.c.feed == sa.bindparam("feed"),
+    files.c.owner.is_(None),
+)
 _IS_DUE = files.c.due_at <= sa.bindparam("now")
 _UP_TO = sa.bindparam("limit", type_=sa.Integer)
 
-_MOVES = Prepared(sa.select(*ENTRY).where(is_uploaded, *_FREE, _IS_DUE).order_by(files.c.due_at).limit(_UP_TO))
+_MOVES = Prepared(
+    sa.select(*ENTRY)
+    .where(is_uploaded, *_FREE, _IS_DUE)
+    .order_by(files.c.due_at)
+    .limit(_UP_TO)
+    .with_for_update(skip_locked=True)
+)
 _ORDERED: dict[Order, sa.Select[Any]] = {
     order: sa.select(*ENTRY, files.c.due_at).where(is_queued, *_FREE).order_by(*by).limit(_UP_TO)
     for order, by in {
@@ -26,8 +37,14 @@ _ORDERED: dict[Order, sa.Select[Any]] = {
 }
 # Paths are in order in the index of open rows, which a query must name to be served by it.
 _ORDERED[Order.NAME] = _ORDERED[Order.NAME].where(is_open)
-_FIRST = {order: Prepared(select) for order, select in _ORDERED.items()}
-_DUE = {order: Prepared(select.where(_IS_DUE)) for order, select in _ORDERED.items()}
+_FIRST = {order: Prepared(select.with_for_update()) for order, select in _ORDERED.items()}
+_DUE = {order: Prepared(select.where(_IS_DUE).with_for_update(skip_locked=True)) for order, select in _ORDERED.items()}
+# What other nodes take in the same instant is passed over; SQLite, where nobody else writes, knows no such words.
+_UNDER_WAY = Prepared(
+    sa.select(sa.func.count()).where(
+        files.c.node == sa.bindparam("node"), files.c.feed == sa.bindparam("feed"), is_held
+    )
+)
 
 _TAKE = Prepared(
     sa.update(files)
@@ -53,6 +70,10 @@ class Want:
     """The first of all queued rows may go, once it is due, and no other."""
     ahead: FileVersion | None = None
     """With `strict`: a file that is not queued yet. What comes behind it in the order waits for it."""
+    node: str = ""
+    """Where the feed's directory is; empty: on all nodes, or there is no fleet."""
+    most: int = 0
+    """How many of the feed may be claimed by all nodes together; 0: any number."""
 
 
 def comes_first(order: Order, one: FileVersion, other: FileVersion) -> bool:
@@ -72,7 +93,8 @@ def claim(conn: sa.Connection, now: int, items: Sequence[tuple[str, Sequence[Wan
 
 
 def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]:
-    values = {"feed": want.feed, "now": now, "limit": want.limit}
+    want = _bounded(conn, want)
+    values = {"node": want.node, "feed": want.feed, "now": now, "limit": want.limit}
     entries = [entry_of(row) for row in _MOVES.all(conn, values)]
     if (room := want.limit - len(entries)) > 0:
         if want.strict:
@@ -84,8 +106,18 @@ def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]
     return entries
 
 
+def _bounded(conn: sa.Connection, want: Want) -> Want:
+    """What may be claimed when other nodes claim of the same feed, and all together no more than so many."""
+    most = 1 if want.strict else want.most
+    if not most or not postgres.is_postgres(conn):
+        return want
+    postgres.lock_order(conn, f"{want.node}/{want.feed}")
+    [(held,)] = _UNDER_WAY.all(conn, {"node": want.node, "feed": want.feed})
+    return replace(want, limit=max(0, min(want.limit, most - held)))
+
+
 def _first_if_it_may_go(conn: sa.Connection, now: int, want: Want) -> list[Entry]:
-    for *row, due_at in _FIRST[want.order].all(conn, {"feed": want.feed, "limit": 1}):
+    for *row, due_at in _FIRST[want.order].all(conn, {"node": want.node, "feed": want.feed, "limit": 1}):
         entry = entry_of(row, claimed=True)
         if due_at <= now and (want.ahead is None or comes_first(want.order, entry.version, want.ahead)):
             return [entry]

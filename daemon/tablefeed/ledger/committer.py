@@ -5,8 +5,10 @@ other with one statement, all as one transaction. Each caller wakes when its own
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -14,9 +16,9 @@ import sqlalchemy as sa
 from tablefeed.batch import Batcher, linger
 from tablefeed.clock import steady
 from tablefeed.errors import DiskTrouble
-from tablefeed.ledger import engine
+from tablefeed.ledger import engine, postgres
 from tablefeed.ledger.outlast import Outlast
-from tablefeed.ledger.transitions import Transition
+from tablefeed.ledger.transitions import Transition, again
 
 R = TypeVar("R")
 
@@ -26,11 +28,8 @@ _Op = tuple[Transition, Any]
 """A transition and its item."""
 
 
-class Committer:
+class Committer(ABC):
     """One connection and its thread."""
-
-    _conn: sa.Connection
-    """Of whoever inherits, who makes and closes it on the thread."""
 
     def __init__(
         self,
@@ -51,7 +50,8 @@ class Committer:
         self._batcher: Batcher[_Op, Any] = Batcher(
             self._commit, executor=self._executor, max_batch=_GROUP, linger=linger
         )
-        self._outlast = Outlast(sleep)
+        self._connection: sa.Connection | None = None
+        self._outlast = Outlast(sleep, engine.while_it_waits(url))
         self._left: set[asyncio.Task[Any]] = set()
         """What goes on without its caller."""
 
@@ -60,24 +60,61 @@ class Committer:
         """Why what is to be written waits for the disk; empty while nothing does."""
         return self._outlast.trouble
 
+    @abstractmethod
+    def _connect(self) -> sa.Connection:
+        """A connection that may be used. Runs on the thread, at first and whenever the last one was lost."""
+
+    @property
+    def _conn(self) -> sa.Connection:
+        if self._connection is None:
+            with engine.translated(self._url):
+                self._connection = self._connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        """Close the connection. The last one out writes SQLite's journal into the database and removes it, with the
+        grants in it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            connection.engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """The connection, in a transaction that is durable at the end. Raises DiskTrouble and LedgerUnusable.
+
+        A connection that a server has ended, or may have, is not used again.
+        """
+        try:
+            with engine.translated(self._url), self._conn.begin():
+                yield self._conn
+        except DiskTrouble:
+            if self._connection is not None and postgres.is_postgres(self._connection):
+                self._drop()
+            raise
+
+    def _drop(self) -> None:
+        with suppress(sa.exc.SQLAlchemyError):  # it is broken, so that it cannot be closed politely
+            self._disconnect()
+
     async def _do(self, transition: Transition, item: Any) -> Any:
         op = (transition, item)
         try:
             return await self._batcher.submit(op)
         except DiskTrouble as error:
-            return await self._outlast.after(error, lambda: self._batcher.submit(op))
+            repeated = (again(transition), item)
+            return await self._outlast.after(error, lambda: self._batcher.submit(repeated))
 
     async def _see_through(self, transition: Transition, item: Any) -> Any:
         """As `_do`, also when the caller is cancelled meanwhile: what has happened already has to be recorded."""
-        op = (transition, item)
-        first = self._batcher.put(op)
+        first, repeated = self._batcher.put((transition, item)), (again(transition), item)
         try:
             # Not a task for each: there are two of these for every file, and hardly one is cancelled.
             return await asyncio.shield(first)
         except DiskTrouble as error:
-            return await asyncio.shield(self._keep(self._outlast.after(error, lambda: self._batcher.submit(op))))
+            return await asyncio.shield(self._keep(self._outlast.after(error, lambda: self._batcher.submit(repeated))))
         except asyncio.CancelledError:
-            self._keep(self._outlast(lambda: self._first_or_next(first, op)))
+            self._keep(self._outlast(lambda: self._first_or_next(first, repeated)))
             raise
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -86,10 +123,10 @@ class Committer:
         task.add_done_callback(self._left.discard)
         return task
 
-    async def _first_or_next(self, first: asyncio.Future[Any], op: _Op) -> Any:
+    async def _first_or_next(self, first: asyncio.Future[Any], repeated: _Op) -> Any:
         """What the first try gave, or else another one."""
         if first.done() and first.exception() is not None:
-            return await self._batcher.submit(op)
+            return await self._batcher.submit(repeated)
         return await first
 
     def _commit(self, ops: list[_Op]) -> list[Any]:
@@ -99,9 +136,9 @@ class Committer:
         results: list[Any] = [None] * len(ops)
         now = self._now()
         began = steady()
-        with engine.translated(self._url), self._conn.begin():
+        with self._transaction() as conn:
             for transition, indexes in kinds.items():
-                outcome = transition(self._conn, now, [ops[index][1] for index in indexes])
+                outcome = transition(conn, now, [ops[index][1] for index in indexes])
                 for index, result in zip(indexes, outcome, strict=True):
                     results[index] = result
         self._committed(steady() - began, len(ops))
@@ -112,8 +149,8 @@ class Committer:
 
     async def _ask(self, query: Callable[..., R], *args: Any) -> R:
         def run() -> R:
-            with engine.translated(self._url), self._conn.begin():
-                return query(self._conn, *args)
+            with self._transaction() as conn:
+                return query(conn, *args)
 
         def attempt() -> Awaitable[R]:
             return asyncio.get_running_loop().run_in_executor(self._executor, run)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger import outbox
 from tablefeed.ledger.prepared import Prepared
@@ -39,7 +40,7 @@ def know(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> lis
         known = set(conn.execute(sa.select(feeds.c.name)).scalars())
         fresh = [{"name": name, "known_at": now} for name in dict.fromkeys(names) if name not in known]
         if fresh:
-            conn.execute(sa.insert(feeds), fresh)
+            conn.execute(insert(feeds).on_conflict_do_nothing(), fresh)  # another node may know it by now
     return [None] * len(items)
 
 

@@ -5,14 +5,19 @@ How that is done is `committer.py`'s; here is what can be done.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
+import sqlalchemy as sa
 import structlog
 
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
-from tablefeed.ledger import arrivals, engine, feeds, queries, transitions, upkeep
+from tablefeed.ledger import arrivals, engine, feeds, queries, sqlite, transitions, upkeep
 from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
+from tablefeed.ledger.listener import Message
+from tablefeed.ledger.member import Member
+from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.outbox import Outbox
 from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.transitions import Closing, Delivery, Failure
@@ -38,15 +43,29 @@ class Ledger(Committer):
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         committed: Callable[[float, int], None] = lambda _seconds, _transitions: None,
+        member: Member | None = None,
     ) -> None:
         """`owner` marks this daemon's claims; `clock` gives Unix seconds.
 
         `committed` is called on the ledger's thread with what each commit took and how many transitions it made.
+        `member`: this daemon's part in a fleet, which a ledger on PostgreSQL needs, and which marks its claims then.
         """
         super().__init__(url, clock=clock, sleep=sleep, committed=committed)
         self._owner = owner
-        self._lock: engine.Lock | None = None
-        self.outbox = Outbox(self._do, self._ask)
+        self._member = member
+        self._lock: sqlite.Lock | None = None
+        self._held: dict[int, str] = {}
+        """Who claimed the rows that are worked on here: an owner of this process, now or in an earlier epoch."""
+        self._places = () if member is None else ("", member.name)
+        """In whose directories files lie that may be touched here; none: everywhere."""
+        self._nodes: Mapping[str, str] = {}
+        """On which node the directory of each feed is; empty: on all."""
+        self.outbox = Outbox(self._do, self._ask, member.name if member else "")
+
+    @property
+    def node(self) -> str:
+        """What this daemon is called in its fleet; empty: there is none."""
+        return self._member.name if self._member else ""
 
     async def open(self) -> int:
         """Lock, open, migrate, and put back what a daemon that died held; returns how many rows that were.
@@ -54,12 +73,11 @@ class Ledger(Committer):
         Raises LedgerUnusable, with the remedy in words.
         """
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
-            held: int = await self._batcher.submit((transitions.release, None))
+            held: int = await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
             await self._batcher.submit((transitions.bound_waits, round(LONGEST_ASKED * 1000)))
         except DiskTrouble as error:
             self._abandon()
-            raise LedgerUnusable(str(error), "Free space, or set [ledger] url to a file on a local disk") from None
+            raise LedgerUnusable(str(error), *engine.remedy(self._url)) from None
         except BaseException:
             self._abandon()
             raise
@@ -68,21 +86,36 @@ class Ledger(Committer):
     def _abandon(self) -> None:
         if self._lock:
             self._lock.release()
+        self._executor.submit(self._drop)
         self._executor.shutdown(wait=False)
 
-    def _open(self) -> None:
-        path = engine.sqlite_path(self._url)
-        engine.prepare_file(path)
-        self._lock = engine.Lock(path.with_name(path.name + engine.LOCK_SUFFIX))
-        self._conn = engine.connect(self._url)
+    def _open(self) -> int:
+        path = engine.sqlite_file(self._url)
+        if path is not None:
+            sqlite.prepare_file(path)
+            self._lock = sqlite.Lock(path.with_name(path.name + sqlite.LOCK_SUFFIX))
+            with self._transaction() as conn:
+                return transitions.release(conn, self._now(), [None])[0]
+        if self._member is None:
+            raise AssertionError("a ledger on PostgreSQL is a fleet's")
+        with self._transaction() as conn:
+            self._owner, put_back = self._member.register(conn)
+        return put_back
+
+    def _connect(self) -> sa.Connection:
+        if self._member is None:
+            return engine.connect(self._url)
+        return self._member.connect(self._url, self._owner, self._held)
 
     async def close(self) -> None:
-        """Put back what this daemon still holds, then let go of the file.
+        """Put back what this daemon still holds, then let go of the ledger.
 
-        Where that cannot be written now, the next start does it.
+        Where that cannot be written now, the next start does it, or another node of the fleet.
         """
         try:
             await self._batcher.submit((transitions.release, self._owner))
+            if self._member is not None:
+                await self._batcher.submit((self._member.leave, None))
         except DiskTrouble as error:
             log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
         await self._batcher.close()
@@ -91,45 +124,93 @@ class Ledger(Committer):
         if self._lock:
             self._lock.release()
 
-    def _disconnect(self) -> None:
-        """The last one out writes SQLite's journal into the database and removes it, with the grants in it."""
-        self._conn.close()
-        self._conn.engine.dispose()
+    async def beat(self) -> Beat:
+        """Give a sign of life, and take over from nodes that give none. Only in a fleet."""
+        if self._member is None:
+            raise AssertionError("only a fleet's nodes give signs of life")
+        beat: Beat = await self._do(self._member.beat, None)
+        if not beat.holds:
+            self._owner, _ = await self._do(self._member.begin_anew, None)
+        return beat
+
+    def scans(self, feed: str) -> bool:
+        """Whether this node is the one that looks at the directory of a shared feed."""
+        return self._member is not None and feed in self._member.scans
+
+    async def tell(self, message: Message) -> None:
+        """Tell the other nodes of the fleet."""
+        if self._member is not None:
+            await self._do(self._member.tell, message)
+
+    async def may_scan(self, feed: str) -> bool:
+        """Whether the feed's directory is this node's to scan, also for as long as no other node does it."""
+        if self._member is None or self._nodes.get(feed):
+            return True
+        return bool(await self._do(self._member.may_scan, feed))
 
     async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those versions that are neither open nor closed and left in their directory."""
-        return await self._ask(queries.unknown, versions)
+        return await self._ask(queries.unknown, versions, self._nodes)
 
     async def enqueue(self, versions: Sequence[FileVersion]) -> int:
         """Queue settled versions; returns how many are new. A replaced version that still waited is `gone`."""
-        count: int = await self._do(arrivals.enqueue, versions)
+        count: int = await self._do(arrivals.enqueue, arrivals.Found(versions, self._nodes))
         return count
 
     async def refuse(self, version: FileVersion, error: DeliveryError, notice: Notice | None = None) -> int:
         """Record a version that never got into the queue as rejected; returns its id."""
-        entry_id: int = await self._do(arrivals.refuse, (version, error, notice))
+        entry_id: int = await self._do(arrivals.refuse, (self._nodes.get(version.feed, ""), version, error, notice))
         return entry_id
 
     async def claim(self, wants: Sequence[Want]) -> list[Entry]:
-        """Take due rows for this daemon."""
-        entries: list[Entry] = await self._do(claim, (self._owner, wants))
+        """Take due rows for this daemon; nothing while it still works on what it held in an epoch that is over."""
+        if any(owner != self._owner for owner in self._held.values()):
+            return []
+        owner = self._owner
+        placed = [replace(want, node=self._nodes.get(want.feed, "")) for want in wants] if self._nodes else wants
+        entries: list[Entry]
+        if self._member is None:
+            entries = await self._do(claim, (owner, placed))
+        else:
+            owner, entries = await self._do(self._member.claim, placed)
+        self._held |= {entry.id: owner for entry in entries}
         return entries
+
+    def holds(self, entry_id: int) -> bool:
+        """Whether a row is certainly nobody's but this node's: no lease can be over. For any thread."""
+        if self._member is None:
+            return True
+        return self._held.get(entry_id, self._owner) == self._owner and self._member.is_certain
+
+    async def confirm(self, entry_id: int) -> bool:
+        """Whether a row that was claimed here is still this node's; waits for the database while nobody can tell."""
+        if not self.holds(entry_id) and self._held.get(entry_id) == self._owner and self._member is not None:
+            # Where the epoch is over, whoever gives signs of life begins the next one, and says so.
+            await self._do(self._member.beat, None)
+        return self.holds(entry_id)
+
+    def give_up(self, entry_id: int) -> None:
+        """Work on a row no more, whatever has become of it."""
+        self._held.pop(entry_id, None)
+
+    def _let_go(self, entry_id: int) -> str | None:
+        return self._held.pop(entry_id, None)
 
     async def feeds_due(self, after: int, until: int) -> list[str]:
         """Feeds with an open row that becomes due in (after, until], in Unix milliseconds."""
-        return await self._ask(queries.feeds_due, after, until)
+        return await self._ask(queries.feeds_due, self._places, after, until)
 
     async def next_due(self, after: int) -> int | None:
         """When the next open row becomes due, later than `after`."""
-        return await self._ask(queries.next_due, after)
+        return await self._ask(queries.next_due, self._places, after)
 
     async def bring_forward(self, milliseconds: int) -> None:
         """Let all that waits become due so much earlier, because the clock has been set back by that."""
         await self._do(transitions.bring_forward, milliseconds)
 
     async def granted(self, entry_id: int, grant: Grant) -> bool:
-        """Keep a grant, before it is used for the first time."""
-        return bool(await self._do(transitions.granted, (entry_id, grant)))
+        """Keep a grant, before it is used for the first time; False: the row is not this node's any more."""
+        return bool(await self._do(transitions.granted, (self._held.get(entry_id), entry_id, grant)))
 
     async def uploaded(
         self,
@@ -143,18 +224,18 @@ class Ledger(Committer):
         """Record the store's 2xx, before the file is moved; a cancelled caller does not keep that from being done.
 
         `target`: the datatable in full; `duplicate_of`: the row that delivered the content, when this one did not;
-        `notice`: for the feed's webhook, in the same transaction.
+        `notice`: for the feed's webhook, in the same transaction. False: the row is not this node's any more.
         """
         delivery = Delivery(entry_id, receipt, target, duplicate_of, notice)
-        return bool(await self._see_through(transitions.uploaded, delivery))
+        return bool(await self._see_through(transitions.uploaded, (self._held.get(entry_id), delivery)))
 
     async def archived(self, closing: Closing) -> bool:
         """Close a delivered row, or one that was skipped, after its move, also where the caller is cancelled."""
-        return bool(await self._see_through(transitions.archived, closing))
+        return bool(await self._see_through(transitions.archived, (self._let_go(closing.entry_id), closing)))
 
     async def rejected(self, entry_id: int, error: DeliveryError, notice: Notice | None = None) -> bool:
         """Close a row whose file can never be delivered, before it is moved."""
-        return bool(await self._do(transitions.rejected, (entry_id, error, notice)))
+        return bool(await self._do(transitions.rejected, (self._let_go(entry_id), entry_id, error, notice)))
 
     async def set_aside(self, closing: Closing) -> bool:
         """Record where a rejected file has been moved to."""
@@ -162,11 +243,11 @@ class Ledger(Committer):
 
     async def gone(self, entry_id: int) -> bool:
         """Close a row whose version vanished before it was sent."""
-        return bool(await self._do(transitions.gone, entry_id))
+        return bool(await self._do(transitions.gone, (self._let_go(entry_id), entry_id)))
 
     async def failed(self, failure: Failure) -> None:
         """Put a row back until its next try."""
-        await self._do(transitions.failed, failure)
+        await self._do(transitions.failed, (self._let_go(failure.entry_id), failure))
 
     async def empty_journal(self) -> None:
         """Let nothing that was cleared lie in the journal any longer."""
@@ -179,11 +260,11 @@ class Ledger(Committer):
 
     async def put_back(self, entry_id: int) -> None:
         """Give up the claim of a row that was not tried."""
-        await self._do(transitions.put_back, entry_id)
+        await self._do(transitions.put_back, (self._let_go(entry_id), entry_id))
 
     async def purge(self, order: Purge) -> int:
         """Delete old closed rows that nobody needs; returns how many."""
-        count: int = await self._do(upkeep.purge, order)
+        count: int = await self._do(upkeep.purge, replace(order, places=self._places))
         return count
 
     async def removed(self, entry_id: int) -> None:
@@ -196,15 +277,15 @@ class Ledger(Committer):
 
     async def counts(self) -> Mapping[tuple[str, State], int]:
         """How many open rows each feed has in each state."""
-        return await self._ask(queries.counts)
+        return await self._ask(queries.counts, self._places)
 
     async def open_entries(self, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
         """Open rows of these feeds with their last error in words, the longest waiting first."""
-        return await self._ask(queries.open_entries, feeds, limit)
+        return await self._ask(queries.open_entries, self._places, feeds, limit)
 
     async def rejected_in_place(self, feed: str, limit: int) -> list[tuple[Entry, str]]:
         """Rejected rows whose file could not be moved to `failed/` yet."""
-        return await self._ask(queries.rejected_in_place, feed, limit)
+        return await self._ask(queries.rejected_in_place, self._nodes.get(feed, ""), feed, limit)
 
     async def has_delivered(self, feed: str, target: str, size: int) -> bool:
         """Whether the feed has delivered a file of this size to the datatable."""
@@ -216,11 +297,11 @@ class Ledger(Committer):
 
     async def archived_before(self, feed: str, before: int, after: Cursor, limit: int) -> list[Kept]:
         """Files of a feed that were archived before a time and have not been removed."""
-        return await self._ask(queries.archived_before, feed, before, after, limit)
+        return await self._ask(queries.archived_before, self._places, feed, before, after, limit)
 
     async def left_before(self, before: int, after: Cursor, limit: int) -> list[Kept]:
         """Files that were left where they were dropped, and closed before a time."""
-        return await self._ask(queries.left_before, before, after, limit)
+        return await self._ask(queries.left_before, self._places, before, after, limit)
 
     async def dataset_of(self, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
         """The dataset that was found for a datatable before."""
@@ -230,9 +311,12 @@ class Ledger(Committer):
         """Keep the dataset that was found for a datatable."""
         await self._do(upkeep.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))
 
-    async def know(self, names: Collection[str]) -> None:
-        """Keep from now on what happens to these feeds."""
+    async def know(self, names: Collection[str], shared: Collection[str] = ()) -> None:
+        """Keep from now on what happens to these feeds; `shared`: those whose directory several nodes have."""
         await self._do(feeds.know, names)
+        if self._member is not None:
+            self._nodes = {name: "" if name in shared else self._member.name for name in names}
+            await self._do(self._member.adopt, ([*shared], [name for name in names if name not in shared]))
 
     async def feed_records(self) -> list[FeedRecord]:
         """What is kept of all feeds."""

@@ -6,10 +6,11 @@ crash loses none. All transitions run inside the caller's transaction.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger.queries import CHUNK
 from tablefeed.ledger.schema import announced, outbox
@@ -54,6 +55,8 @@ class Bounds:
     """Events of one feed; the oldest are dropped."""
     limit: int
     """How many go at a time, of each feed."""
+    node: str = ""
+    """Whose events; empty: there is no fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def put(conn: sa.Connection, now: int, notices: Iterable[Notice | None]) -> None
             "created_at": now,
             "due_at": now,
             "refusals": 0,
+            "node": notice.node,
         }
         for notice in notices
         if notice is not None
@@ -85,24 +89,25 @@ def put(conn: sa.Connection, now: int, notices: Iterable[Notice | None]) -> None
         conn.execute(sa.insert(outbox), rows)
 
 
-def waiting(conn: sa.Connection, now: int, feeds: Collection[str], limit: int) -> Waiting:
+def waiting(conn: sa.Connection, node: str, now: int, feeds: Collection[str], limit: int) -> Waiting:
     """The first events of these feeds that are due, and when the next of them is."""
     is_due = sa.or_(outbox.c.due_at <= now, outbox.c.due_at > now + _LONGEST_WAIT)
     rows: list[sa.Row[Any]] = []
     # Feed by feed, so that each is read along its index, however many wait for others.
     for feed in feeds:
-        due = sa.select(outbox).where(outbox.c.feed == feed, is_due).order_by(outbox.c.id).limit(limit)
+        mine = (outbox.c.feed == feed, outbox.c.node == node)
+        due = sa.select(outbox).where(*mine, is_due).order_by(outbox.c.id).limit(limit)
         rows += conn.execute(due)
     first = sorted(rows, key=lambda row: row.id)[:limit]
     later = None
     if not first:
-        soonest = sa.select(sa.func.min(outbox.c.due_at)).where(outbox.c.feed.in_([*feeds]))
+        soonest = sa.select(sa.func.min(outbox.c.due_at)).where(outbox.c.feed.in_([*feeds]), outbox.c.node == node)
         later = conn.execute(soonest).scalar()
     return Waiting(tuple(map(_letter, first)), later)
 
 
 def _letter(row: sa.Row[Any]) -> Letter:
-    return Letter(row.id, Notice(row.feed, row.event, row.event_id, row.body), row.created_at, row.refusals)
+    return Letter(row.id, Notice(row.feed, row.event, row.event_id, row.body, row.node), row.created_at, row.refusals)
 
 
 def forget(conn: sa.Connection, now: int, items: Sequence[Sequence[int]]) -> list[None]:
@@ -121,9 +126,12 @@ def refused(conn: sa.Connection, now: int, items: Sequence[tuple[int, int]]) -> 
     return [None] * len(items)
 
 
-def clear(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> list[int]:
-    """Drop all events of these feeds; returns how many those were."""
-    return [conn.execute(sa.delete(outbox).where(outbox.c.feed.in_([*feeds]))).rowcount for feeds in items]
+def clear(conn: sa.Connection, now: int, items: Sequence[tuple[str, Collection[str]]]) -> list[int]:
+    """(node, feeds): drop all events of these feeds that a node is to tell; returns how many those were."""
+    return [
+        conn.execute(sa.delete(outbox).where(outbox.c.feed.in_([*feeds]), outbox.c.node == node)).rowcount
+        for node, feeds in items
+    ]
 
 
 def bound(conn: sa.Connection, now: int, items: Sequence[Bounds]) -> list[dict[str, Dropped]]:
@@ -135,16 +143,18 @@ def bound(conn: sa.Connection, now: int, items: Sequence[Bounds]) -> list[dict[s
 
 
 def _bounded(conn: sa.Connection, bounds: Bounds) -> dict[str, Dropped]:
-    conn.execute(sa.delete(announced).where(announced.c.feed.not_in(bounds.served)))
+    if not bounds.node:
+        conn.execute(sa.delete(announced).where(announced.c.feed.not_in(bounds.served)))
+    mine = outbox.c.node == bounds.node
     found: dict[str, Dropped] = {}
-    for feed in conn.execute(sa.select(outbox.c.feed).distinct()).scalars().all():
-        first = sa.select(outbox.c.id, outbox.c.created_at).where(outbox.c.feed == feed).order_by(outbox.c.id)
+    for feed in conn.execute(sa.select(outbox.c.feed).where(mine).distinct()).scalars().all():
+        first = sa.select(outbox.c.id, outbox.c.created_at).where(outbox.c.feed == feed, mine).order_by(outbox.c.id)
         oldest = conn.execute(first.limit(bounds.limit)).all()
         reasons: dict[int, str] = {}
         if feed not in bounds.served:
             reasons = {row.id: "unserved" for row in oldest}
         else:
-            last = _last_of_surplus(conn, feed, bounds.most)
+            last = _last_of_surplus(conn, bounds.node, feed, bounds.most)
             for row in oldest:
                 if row.created_at < bounds.since:
                     reasons[row.id] = "old"
@@ -156,17 +166,17 @@ def _bounded(conn: sa.Connection, bounds: Bounds) -> dict[str, Dropped]:
     return found
 
 
-def _last_of_surplus(conn: sa.Connection, feed: str, most: int) -> int:
+def _last_of_surplus(conn: sa.Connection, node: str, feed: str, most: int) -> int:
     """The latest event of a feed that is one too many; 0: none is."""
-    latest = sa.select(outbox.c.id).where(outbox.c.feed == feed).order_by(outbox.c.id.desc())
+    mine = (outbox.c.feed == feed, outbox.c.node == node)
+    latest = sa.select(outbox.c.id).where(*mine).order_by(outbox.c.id.desc())
     return conn.execute(latest.offset(most).limit(1)).scalar() or 0
 
 
 def announce(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice | None]]) -> list[None]:
     """(feed, place, event): tell of trouble at a place, unless that was told and is not over yet."""
     for feed, place, notice in items:
-        if not conn.execute(sa.select(announced).filter_by(feed=feed, place=place)).first():
-            conn.execute(sa.insert(announced), {"feed": feed, "place": place})
+        if conn.execute(insert(announced).on_conflict_do_nothing(), {"feed": feed, "place": place}).rowcount:
             put(conn, now, [notice])
     return [None] * len(items)
 
@@ -187,14 +197,15 @@ def all_announced(conn: sa.Connection) -> set[tuple[str, str]]:
 class Outbox:
     """The ledger, as those see it who tell webhooks. Each method is durable when it returns."""
 
-    def __init__(self, do: Callable[..., Awaitable[Any]], ask: Callable[..., Awaitable[Any]]) -> None:
-        """`do(transition, item)` changes the ledger, `ask(query, *arguments)` asks it."""
+    def __init__(self, do: Callable[..., Awaitable[Any]], ask: Callable[..., Awaitable[Any]], node: str = "") -> None:
+        """`do(transition, item)` changes the ledger, `ask(query, *arguments)` asks it; `node` is ours in a fleet."""
+        self._node = node
         self._do = do
         self._ask = ask
 
     async def waiting(self, now: int, feeds: Collection[str], limit: int) -> Waiting:
         """The first events of these feeds that are due; `now` in Unix milliseconds."""
-        found: Waiting = await self._ask(waiting, now, feeds, limit)
+        found: Waiting = await self._ask(waiting, self._node, now, feeds, limit)
         return found
 
     async def forget(self, numbers: Sequence[int]) -> None:
@@ -207,12 +218,12 @@ class Outbox:
 
     async def clear(self, feeds: Collection[str]) -> int:
         """Drop all events of these feeds; returns how many."""
-        count: int = await self._do(clear, feeds)
+        count: int = await self._do(clear, (self._node, feeds))
         return count
 
     async def bound(self, bounds: Bounds) -> dict[str, Dropped]:
         """Drop a limited number of events that are not to be held; returns what went, by feed: nothing at the end."""
-        dropped: dict[str, Dropped] = await self._do(bound, bounds)
+        dropped: dict[str, Dropped] = await self._do(bound, replace(bounds, node=self._node))
         return dropped
 
     async def announce(self, feed: str, place: str, notice: Notice | None) -> None:

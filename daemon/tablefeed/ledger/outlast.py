@@ -16,9 +16,10 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 class Outlast:
     """Tries until the disk lets it be done, and says once that it does not."""
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Nothing waits."""
+    def __init__(self, sleep: Callable[[float], Awaitable[None]], remedy: str) -> None:
+        """`remedy` is what to do while something waits, in words."""
         self._sleep = sleep
+        self._remedy = remedy
         self._in_trouble = False
         self._held_up: dict[object, str] = {}
 
@@ -46,7 +47,7 @@ class Outlast:
         while True:
             self._held_up[attempt] = str(error)
             if not self._in_trouble:
-                log.error("ledger_unwritable", reason=str(error), remedy="free space on the ledger's disk")
+                log.error("ledger_unwritable", reason=str(error), remedy=self._remedy)
             self._in_trouble = True
             await self._sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)

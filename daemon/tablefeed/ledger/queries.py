@@ -1,10 +1,11 @@
 """Every question to the ledger. Each runs inside the caller's transaction and changes nothing."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -64,7 +65,8 @@ def identity(version: FileVersion) -> Identity:
 
 _IDENTITY = [files.c[name] for name in ("path", "inode", "size", "mtime_ns")]
 _NAMES = [f"{column.name}_{number}" for number in range(CHUNK) for column in _IDENTITY]
-_FEED = sa.bindparam("feed", type_=sa.Text)
+_MINE = (files.c.node == sa.bindparam("node", type_=sa.Text), files.c.feed == sa.bindparam("feed", type_=sa.Text))
+"""Rows of a feed whose directory is on a node; empty: on all, or there is no fleet."""
 
 
 @cache
@@ -72,7 +74,7 @@ def _at_paths(size: int) -> Prepared:
     """The open rows at so many paths of a feed."""
     paths = [sa.bindparam(name, type_=FsPath) for name in _NAMES[: 4 * size : 4]]
     mine = sa.select(files.c.id, files.c.state, *_IDENTITY)
-    return Prepared(mine.where(is_open, files.c.feed == _FEED, files.c.path.in_(paths)))
+    return Prepared(mine.where(is_open, *_MINE, files.c.path.in_(paths)))
 
 
 @cache
@@ -83,38 +85,53 @@ def _not_among(size: int) -> Prepared:
     columns = [sa.column("number", sa.Integer), *(sa.column(it.name, it.type) for it in _IDENTITY)]
     # SQLite names the columns of values in a CTE only.
     offered = sa.values(*columns).data(rows).cte("offered")
-    same = sa.and_(files.c.feed == _FEED, *(column == offered.c[column.name] for column in _IDENTITY))
+    same = sa.and_(*_MINE, *(column == offered.c[column.name] for column in _IDENTITY))
     known = [sa.exists().where(which, same).correlate(offered) for which in (is_open, is_left)]
     return Prepared(sa.select(offered.c.number).where(*(~one for one in known)))
 
 
-def open_rows(conn: sa.Connection, feed: str, paths: Sequence[str]) -> list[tuple[int, str, Identity]]:
-    """(id, state, identity) of the open rows of a feed at these paths, whatever their version."""
+def open_rows(conn: sa.Connection, node: str, feed: str, paths: Sequence[str]) -> list[tuple[int, str, Identity]]:
+    """(id, state, identity) of the open rows of a node's feed at these paths, whatever their version."""
     found = []
     for start in range(0, len(paths), CHUNK):
         part, size = _filled(paths[start : start + CHUNK])
-        values = {"feed": feed, **dict(zip(_NAMES[::4], part, strict=False))}
+        values = {"node": node, "feed": feed, **dict(zip(_NAMES[::4], part, strict=False))}
         found += [(row[0], row[1], row[2:]) for row in _at_paths(size).all(conn, values)]
     return found
 
 
-def unknown(conn: sa.Connection, versions: Sequence[FileVersion]) -> list[FileVersion]:
-    """Those versions that are neither open nor closed and left in place."""
+def unknown(
+    conn: sa.Connection, versions: Sequence[FileVersion], nodes: Mapping[str, str] = MappingProxyType({})
+) -> list[FileVersion]:
+    """Those versions that are neither open nor closed and left in place. `nodes`: where each feed's directory is."""
     groups = by_feed(versions)
-    found = [version for feed, group in groups.items() for version in _unknown(conn, feed, group)]
+    found = [version for feed, group in groups.items() for version in _unknown(conn, nodes.get(feed, ""), feed, group)]
     if len(groups) > 1:
         strangers = {*found}
         return [version for version in versions if version in strangers]
     return found
 
 
-def _unknown(conn: sa.Connection, feed: str, versions: Sequence[FileVersion]) -> Iterator[FileVersion]:
+def _unknown(conn: sa.Connection, node: str, feed: str, versions: Sequence[FileVersion]) -> Iterator[FileVersion]:
     for start in range(0, len(versions), CHUNK):
         offered = versions[start : start + CHUNK]
         part, size = _filled(offered)
         values = dict(zip(_NAMES, chain.from_iterable(map(identity, part)), strict=False))
-        numbers = sorted(number for (number,) in _not_among(size).all(conn, {"feed": feed, **values}))
+        numbers = sorted(number for (number,) in _not_among(size).all(conn, {"node": node, "feed": feed, **values}))
         yield from (offered[number] for number in numbers if number < len(offered))
+
+
+_LEFT = Prepared(
+    sa.select(files.c.id)
+    .where(is_left, *_MINE, *(column == sa.bindparam(column.name, type_=column.type) for column in _IDENTITY))
+    .limit(sa.literal_column("1"))
+)
+
+
+def left_row(conn: sa.Connection, node: str, version: FileVersion) -> int | None:
+    """The id of the closed row whose file is this version and still lies where it was dropped."""
+    values = dict(zip((column.name for column in _IDENTITY), identity(version), strict=True))
+    return next((row[0] for row in _LEFT.all(conn, {"node": node, "feed": version.feed, **values})), None)
 
 
 def _filled(part: Sequence[T]) -> tuple[list[T], int]:
@@ -131,40 +148,54 @@ def by_feed(versions: Sequence[FileVersion]) -> dict[str, list[FileVersion]]:
     return groups
 
 
-def feeds_due(conn: sa.Connection, after: int, until: int) -> list[str]:
+Places = Collection[str]
+"""The nodes in whose directories files lie that this node may touch, the empty one among them; none: there is no fleet,
+and all are."""
+
+
+def _lies_in(places: Places) -> list[sa.ColumnElement[bool]]:
+    return [files.c.node.in_(places)] if places else []
+
+
+def feeds_due(conn: sa.Connection, places: Places, after: int, until: int) -> list[str]:
     """Feeds with an open row that becomes due in (after, until]."""
-    due = sa.select(files.c.feed).distinct().where(is_open, files.c.due_at > after, files.c.due_at <= until)
+    mine = (is_open, *_lies_in(places))
+    due = sa.select(files.c.feed).distinct().where(*mine, files.c.due_at > after, files.c.due_at <= until)
     return list(conn.execute(due).scalars())
 
 
-def next_due(conn: sa.Connection, after: int) -> int | None:
+def next_due(conn: sa.Connection, places: Places, after: int) -> int | None:
     """When the next open row becomes due, later than `after`."""
-    return conn.execute(sa.select(sa.func.min(files.c.due_at)).where(is_open, files.c.due_at > after)).scalar()
+    mine = (is_open, *_lies_in(places))
+    return conn.execute(sa.select(sa.func.min(files.c.due_at)).where(*mine, files.c.due_at > after)).scalar()
 
 
-def counts(conn: sa.Connection) -> dict[tuple[str, State], int]:
+def counts(conn: sa.Connection, places: Places) -> dict[tuple[str, State], int]:
     """How many rows each feed has in each open state."""
-    rows = sa.select(files.c.feed, files.c.state, sa.func.count()).where(is_open).group_by(files.c.feed, files.c.state)
+    mine = (is_open, *_lies_in(places))
+    rows = sa.select(files.c.feed, files.c.state, sa.func.count()).where(*mine).group_by(files.c.feed, files.c.state)
     return {(feed, State(state)): count for feed, state, count in conn.execute(rows)}
 
 
-def open_entries(conn: sa.Connection, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
+def open_entries(
+    conn: sa.Connection, places: Places, feeds: Collection[str], limit: int
+) -> list[tuple[Entry, str | None]]:
     """Open rows of these feeds with their last error in words, the longest waiting first."""
-    mine = sa.select(*ENTRY, files.c.reason).where(is_open, files.c.feed.in_(feeds))
+    mine = sa.select(*ENTRY, files.c.reason).where(is_open, files.c.feed.in_(feeds), *_lies_in(places))
     rows = mine.order_by(files.c.queued_at, files.c.id).limit(limit)
     return [(entry_of(row[:-1]), row[-1]) for row in conn.execute(rows)]
 
 
 _REJECTED_IN_PLACE = Prepared(
     sa.select(*ENTRY, files.c.reason)
-    .where(is_left, files.c.feed == _FEED, files.c.state == State.REJECTED.value)
+    .where(is_left, *_MINE, files.c.state == State.REJECTED.value)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 
 
-def rejected_in_place(conn: sa.Connection, feed: str, limit: int) -> list[tuple[Entry, str]]:
-    """Rejected rows of a feed whose file could not be moved to `failed/` yet, with their reasons."""
-    rows = _REJECTED_IN_PLACE.all(conn, {"feed": feed, "limit": limit})
+def rejected_in_place(conn: sa.Connection, node: str, feed: str, limit: int) -> list[tuple[Entry, str]]:
+    """Rejected rows of a node's feed whose file could not be moved to `failed/` yet, with their reasons."""
+    rows = _REJECTED_IN_PLACE.all(conn, {"node": node, "feed": feed, "limit": limit})
     return [(entry_of(row[:-1]), row[-1] or "") for row in rows]
 
 
@@ -204,16 +235,18 @@ Cursor = tuple[int, int]
 """(closed_at, id) of the last row that was seen; (0, 0) before the first."""
 
 
-def archived_before(conn: sa.Connection, feed: str, before: int, after: Cursor, limit: int) -> list[Kept]:
+def archived_before(
+    conn: sa.Connection, places: Places, feed: str, before: int, after: Cursor, limit: int
+) -> list[Kept]:
     """Files of a feed that were archived before a time and have not been removed, in the order of their end."""
     there = files.c.destination.is_not(None) & files.c.removed_at.is_(None)
     delivered = files.c.state.in_([State.ARCHIVED.value, State.SKIPPED.value])
-    return _kept(conn, sa.and_(files.c.feed == feed, there, delivered), before, after, limit)
+    return _kept(conn, sa.and_(files.c.feed == feed, there, delivered, *_lies_in(places)), before, after, limit)
 
 
-def left_before(conn: sa.Connection, before: int, after: Cursor, limit: int) -> list[Kept]:
+def left_before(conn: sa.Connection, places: Places, before: int, after: Cursor, limit: int) -> list[Kept]:
     """Files that were left where they were dropped, and closed before a time."""
-    return _kept(conn, is_left, before, after, limit)
+    return _kept(conn, sa.and_(is_left, *_lies_in(places)), before, after, limit)
 
 
 def _kept(conn: sa.Connection, which: sa.ColumnElement[bool], before: int, after: Cursor, limit: int) -> list[Kept]:

@@ -175,7 +175,7 @@ def opened(url: str) -> Iterator[Records]:
     Raises LedgerUnusable, with the remedy in words.
     """
     engine.assert_usable(url)
-    made = sa.create_engine(url, connect_args={"timeout": 10.0}, hide_parameters=True)
+    made = engine.make_engine(url)
     try:
         with _told(url), made.connect() as connection:
             engine.assert_current(connection, url)

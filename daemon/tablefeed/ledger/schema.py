@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; what a ledger must be at for this program to use it."""
 
 
@@ -99,6 +99,13 @@ files = Table(
     Column("root_inode", BigInteger, comment="of the feed's directory when the file was seen"),
     Column("removed_at", BigInteger, comment="when the archived file was deleted, or found to be gone"),
     Column("dropped_at", BigInteger, comment="when the file had changed last, by its ctime"),
+    Column(
+        "node",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="in whose directory the file lies; empty: there is no fleet, or all nodes share the directory",
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -111,9 +118,18 @@ is_left = files.c.left_in_place.is_(True)
 has_content = files.c.md5.is_not(None)
 is_rejected = files.c.state == literal_column("'rejected'")
 
-Index("ux_files_open", files.c.feed, files.c.path, unique=True, sqlite_where=is_open, postgresql_where=is_open)
+Index(
+    "ux_files_open",
+    files.c.node,
+    files.c.feed,
+    files.c.path,
+    unique=True,
+    sqlite_where=is_open,
+    postgresql_where=is_open,
+)
 Index(
     "ix_files_queue",
+    files.c.node,
     files.c.feed,
     files.c.mtime_ns,
     files.c.id,
@@ -124,17 +140,21 @@ Index(
 waits_for_move = is_uploaded & files.c.owner.is_(None)
 Index(
     "ix_files_moves",
+    files.c.node,
     files.c.feed,
     files.c.due_at,
     sqlite_where=waits_for_move,
     postgresql_where=waits_for_move,
 )
 Index("ix_files_due", files.c.due_at, files.c.feed, sqlite_where=is_open, postgresql_where=is_open)
-Index("ix_files_left", files.c.feed, files.c.path, sqlite_where=is_left, postgresql_where=is_left)
+Index("ix_files_left", files.c.node, files.c.feed, files.c.path, sqlite_where=is_left, postgresql_where=is_left)
 Index(
     "ix_files_content", files.c.feed, files.c.size, files.c.md5, sqlite_where=has_content, postgresql_where=has_content
 )
 Index("ix_files_rejected", files.c.feed, sqlite_where=is_rejected, postgresql_where=is_rejected)
+is_held = files.c.owner.is_not(None)
+# One daemon alone knows by itself what it holds, and does without the cost.
+Index("ix_files_held", files.c.owner, files.c.feed, postgresql_where=is_held).ddl_if(dialect="postgresql")
 Index("ix_files_closed", files.c.closed_at, sqlite_where=is_closed, postgresql_where=is_closed)
 
 datasets = Table(
@@ -170,6 +190,7 @@ outbox = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False, comment="not before this time"),
     Column("refusals", Integer, nullable=False, default=0, comment="how often the receiver did not want it"),
+    Column("node", Text, nullable=False, server_default="", comment="who is to tell it; empty: there is no fleet"),
     comment="what is still to be told to the webhooks of feeds",
     sqlite_autoincrement=True,
 )
@@ -181,4 +202,16 @@ announced = Table(
     Column("feed", Text, primary_key=True),
     Column("place", Text, primary_key=True),
     comment="trouble of feeds that their webhooks were told of, and not yet that it is over",
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False, comment="counts its registrations"),
+    Column("started_at", BigInteger, nullable=False, comment="when it registered last"),
+    Column("seen_at", BigInteger, nullable=False, comment="its last sign of life, on the database's clock"),
+    Column("lease_until", BigInteger, nullable=False, comment="until when it holds what it works on; 0: it is over"),
+    Column("version", Text, nullable=False, comment="of tablefeed"),
+    comment="the daemons that share this ledger",
 )

@@ -1,7 +1,8 @@
 """Every change of the ledger, each one function over a batch, run inside the caller's transaction.
 
-A transition names the state that it starts from in its WHERE, so that one that comes late changes nothing. All take
-`(connection, now, items)` and return one result an item, in order.
+A transition names in its WHERE the state that it starts from and who holds the row, so that one that comes late, or
+from a node whose lease is over, changes nothing. All take `(connection, now, items)` and return one result an item, in
+order.
 """
 
 import json
@@ -14,13 +15,16 @@ import sqlalchemy as sa
 from tablefeed.errors import DeliveryError
 from tablefeed.ledger import feeds, outbox
 from tablefeed.ledger.prepared import Prepared
-from tablefeed.ledger.queries import CHUNK
-from tablefeed.ledger.schema import files, is_open
+from tablefeed.ledger.schema import files, is_open, is_uploaded
 from tablefeed.model import OPEN_STATES, Grant, Notice, Receipt, State
 
 _NO_GRANT: dict[str, Any] = {
     name: sa.null() for name in ("grant_url", "grant_expires_at", "grant_lifetime_ms", "grant_headers")
 }
+
+
+Owner = str | None
+"""Who holds a row: the owner that claimed it, None where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,11 @@ def change(states: Sequence[State], *names: str, **values: Any) -> Prepared:
     return Prepared(_change(states, *names, **values))
 
 
+def _held(states: Sequence[State], *names: str, **values: Any) -> sa.Update:
+    """As `change`, if `b_owner` holds the row."""
+    return _change(states, *names, **values).where(files.c.owner.is_not_distinct_from(sa.bindparam("b_owner")))
+
+
 def _change(states: Sequence[State], *names: str, **values: Any) -> sa.Update:
     fits = files.c.state.in_([sa.literal_column(f"'{state.value}'") for state in states])
     given = {name: sa.bindparam(name, type_=files.c[name].type) for name in names}
@@ -80,27 +89,28 @@ def error_values(error: DeliveryError, now: int) -> dict[str, Any]:
     return {"error": type(error).__name__, "reason": str(error), "failed_at": now}
 
 
-_GRANTED = change([State.UPLOADING], *_NO_GRANT)
+_GRANTED = Prepared(_held([State.UPLOADING], *_NO_GRANT))
 
 
-def granted(conn: sa.Connection, now: int, items: Sequence[tuple[int, Grant]]) -> list[bool]:
+def granted(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int, Grant]]) -> list[bool]:
     """Keep the grants of rows that are being sent, so that a restart overwrites the same object."""
     rows = [
         {
             "b_id": entry_id,
+            "b_owner": owner,
             "grant_url": grant.url,
             "grant_expires_at": grant.expires_at,
             "grant_lifetime_ms": round(grant.lifetime * 1000),
             "grant_headers": json.dumps({**grant.headers}) if grant.headers else "{}",
         }
-        for entry_id, grant in items
+        for owner, entry_id, grant in items
     ]
     return _GRANTED.each(conn, rows)
 
 
 _RECEIPT = ("md5", "etag", "verified", "status", "request_id", "origin", "started_at", "finished_at")
 _UPLOADED = Prepared(
-    _change(
+    _held(
         [State.UPLOADING],
         *("target", "duplicate_of", "due_at", *_RECEIPT),
         state=sa.literal_column(f"'{State.UPLOADED}'"),
@@ -112,7 +122,14 @@ _UPLOADED = Prepared(
 )
 
 
-def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[bool]:
+_IS_UPLOADED = Prepared(
+    sa.select(files.c.id).where(
+        files.c.id == sa.bindparam("b_id"), is_uploaded, files.c.owner.is_not_distinct_from(sa.bindparam("b_owner"))
+    )
+)
+
+
+def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Delivery]]) -> list[bool]:
     """Record the store's 2xx, of this row's sending or of an earlier one of the same content.
 
     From here on the file is never sent, only moved.
@@ -120,6 +137,7 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[b
     rows = [
         {
             "b_id": item.entry_id,
+            "b_owner": owner,
             "target": item.target,
             "duplicate_of": item.duplicate_of,
             "due_at": now,
@@ -132,56 +150,86 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[Delivery]) -> list[b
             "started_at": receipt.started_at,
             "finished_at": receipt.finished_at,
         }
-        for item in items
+        for owner, item in items
         for receipt in [item.receipt]
     ]
     told = [*zip(items, _UPLOADED.each_told(conn, rows), strict=True)]
-    feeds.delivered(conn, now, {row[0] for item, row in told if row is not None and item.duplicate_of is None})
-    outbox.put(conn, now, [item.notice for item, row in told if row is not None])
+    feeds.delivered(conn, now, {row[0] for (_, item), row in told if row is not None and item.duplicate_of is None})
+    outbox.put(conn, now, [item.notice for (_, item), row in told if row is not None])
     return [row is not None for _, row in told]
 
 
+def _uploaded_again(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Delivery]]) -> list[bool]:
+    return [
+        done or bool(_IS_UPLOADED.all(conn, {"b_id": item.entry_id, "b_owner": owner}))
+        for (owner, item), done in zip(items, uploaded(conn, now, items), strict=True)
+    ]
+
+
 _WAS_SENT = files.c.duplicate_of.is_(None)
-_ARCHIVED = change(
-    [State.UPLOADED],
-    *("closed_at", "destination", "left_in_place"),
-    owner=sa.null(),
-    state=sa.case(
-        (_WAS_SENT, sa.literal_column(f"'{State.ARCHIVED}'")),
-        else_=sa.literal_column(f"'{State.SKIPPED}'"),
-    ),
+_ARCHIVED = Prepared(
+    _held(
+        [State.UPLOADED],
+        *("closed_at", "destination", "left_in_place"),
+        owner=sa.null(),
+        state=sa.case(
+            (_WAS_SENT, sa.literal_column(f"'{State.ARCHIVED}'")),
+            else_=sa.literal_column(f"'{State.SKIPPED}'"),
+        ),
+    )
+)
+_IS_ARCHIVED = Prepared(
+    sa.select(files.c.id).where(
+        files.c.id == sa.bindparam("b_id"),
+        files.c.state.in_([sa.literal_column(f"'{state}'") for state in (State.ARCHIVED, State.SKIPPED)]),
+    )
 )
 
 
-def archived(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
-    """Close delivered rows after their move."""
+def archived(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Closing]]) -> list[bool]:
+    """Close delivered rows after their move; False: another holds the row by now."""
     rows = [
         {
             "b_id": item.entry_id,
+            "b_owner": owner,
             "closed_at": now,
             "destination": item.destination,
             "left_in_place": item.left_in_place,
         }
-        for item in items
+        for owner, item in items
     ]
     return _ARCHIVED.each(conn, rows)
 
 
-_REJECTED = change(
-    [State.UPLOADING],
-    *("closed_at", "error", "reason", "failed_at"),
-    state=sa.literal_column(f"'{State.REJECTED}'"),
-    owner=sa.null(),
-    left_in_place=sa.true(),
-    **_NO_GRANT,
+def _archived_again(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Closing]]) -> list[bool]:
+    return [
+        done or bool(_IS_ARCHIVED.all(conn, {"b_id": item.entry_id}))
+        for (_, item), done in zip(items, archived(conn, now, items), strict=True)
+    ]
+
+
+_REJECTED = Prepared(
+    _held(
+        [State.UPLOADING],
+        *("closed_at", "error", "reason", "failed_at"),
+        state=sa.literal_column(f"'{State.REJECTED}'"),
+        owner=sa.null(),
+        left_in_place=sa.true(),
+        **_NO_GRANT,
+    )
 )
 
 
-def rejected(conn: sa.Connection, now: int, items: Sequence[tuple[int, DeliveryError, Notice | None]]) -> list[bool]:
+def rejected(
+    conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int, DeliveryError, Notice | None]]
+) -> list[bool]:
     """Close rows whose file can never be delivered; the file is still in place until `set_aside`."""
-    rows = [{"b_id": entry_id, "closed_at": now, **error_values(error, now)} for entry_id, error, _ in items]
+    rows = [
+        {"b_id": entry_id, "b_owner": owner, "closed_at": now, **error_values(error, now)}
+        for owner, entry_id, error, _ in items
+    ]
     changed = _REJECTED.each(conn, rows)
-    outbox.put(conn, now, [notice for (_, _, notice), done in zip(items, changed, strict=True) if done])
+    outbox.put(conn, now, [notice for (*_, notice), done in zip(items, changed, strict=True) if done])
     return changed
 
 
@@ -196,28 +244,32 @@ def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[b
     return _SET_ASIDE.each(conn, rows)
 
 
-_GONE = change(
-    [State.QUEUED, State.UPLOADING],
-    "closed_at",
-    state=sa.literal_column(f"'{State.GONE}'"),
-    owner=sa.null(),
-    **_NO_GRANT,
+_GONE = Prepared(
+    _held(
+        [State.QUEUED, State.UPLOADING],
+        "closed_at",
+        state=sa.literal_column(f"'{State.GONE}'"),
+        owner=sa.null(),
+        **_NO_GRANT,
+    )
 )
 
 
-def gone(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[bool]:
+def gone(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int]]) -> list[bool]:
     """Close rows whose version vanished before it was sent."""
-    return _GONE.each(conn, [{"b_id": entry_id, "closed_at": now} for entry_id in ids])
+    return _GONE.each(conn, [{"b_id": entry_id, "b_owner": owner, "closed_at": now} for owner, entry_id in items])
 
 
 def _failing(**values: Any) -> Prepared:
-    return change(
-        OPEN_STATES,
-        *("due_at", "error", "reason", "failed_at"),
-        owner=sa.null(),
-        state=_BACK,
-        attempts=files.c.attempts + sa.bindparam("counted", type_=sa.Integer),
-        **values,
+    return Prepared(
+        _held(
+            OPEN_STATES,
+            *("due_at", "error", "reason", "failed_at"),
+            owner=sa.null(),
+            state=_BACK,
+            attempts=files.c.attempts + sa.bindparam("counted", type_=sa.Integer),
+            **values,
+        )
     )
 
 
@@ -225,11 +277,12 @@ _FAILED = {True: _failing(), False: _failing(**_NO_GRANT)}
 """By whether the grant is kept."""
 
 
-def failed(conn: sa.Connection, now: int, items: Sequence[Failure]) -> list[bool]:
+def failed(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Failure]]) -> list[bool]:
     """Put rows back: those being sent into the queue, those being moved into the wait for the next move."""
-    for item in items:
+    for owner, item in items:
         row = {
             "b_id": item.entry_id,
+            "b_owner": owner,
             "due_at": item.due_at,
             "counted": int(item.counts),
             **error_values(item.error, now),
@@ -238,12 +291,12 @@ def failed(conn: sa.Connection, now: int, items: Sequence[Failure]) -> list[bool
     return [True] * len(items)
 
 
-def put_back(conn: sa.Connection, now: int, ids: Sequence[int]) -> list[None]:
+_PUT_BACK = Prepared(_held(OPEN_STATES, owner=sa.null(), state=_BACK))
+
+
+def put_back(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int]]) -> list[bool]:
     """Give up claims of rows that were not tried, grants kept."""
-    for start in range(0, len(ids), CHUNK):
-        mine = files.c.id.in_(ids[start : start + CHUNK])
-        conn.execute(sa.update(files).where(mine, is_open).values(state=_BACK, owner=None))
-    return [None] * len(ids)
+    return _PUT_BACK.each(conn, [{"b_id": entry_id, "b_owner": owner} for owner, entry_id in items])
 
 
 def bring_forward(conn: sa.Connection, now: int, items: Sequence[int]) -> list[None]:
@@ -263,8 +316,22 @@ def bound_waits(conn: sa.Connection, now: int, items: Sequence[int]) -> list[Non
 
 def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list[int]:
     """Put back all that these owners (None: anybody) hold, grants kept: at start and at the end of a drain."""
-    counts = []
-    for owner in owners:
-        held = is_open & (files.c.owner.is_not(None) if owner is None else files.c.owner == owner)
-        counts.append(conn.execute(sa.update(files).where(held).values(state=_BACK, owner=None)).rowcount)
-    return counts
+    return [
+        put_back_all(conn, files.c.owner.is_not(None) if owner is None else files.c.owner == owner) for owner in owners
+    ]
+
+
+def put_back_all(conn: sa.Connection, which: sa.ColumnElement[bool]) -> int:
+    """Give up the claims of these open rows, whoever holds them, grants kept; returns how many."""
+    return conn.execute(sa.update(files).where(is_open, which).values(state=_BACK, owner=None)).rowcount
+
+
+_AGAIN: dict[Transition, Transition] = {uploaded: _uploaded_again, archived: _archived_again}
+
+
+def again(transition: Transition) -> Transition:
+    """The same after a try of which nobody knows whether it was committed, as after a lost connection.
+
+    What that one has done counts then, where it would otherwise be taken for another's.
+    """
+    return _AGAIN.get(transition, transition)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger.schema import datasets, files, is_closed, is_left
 from tablefeed.ledger.transitions import change
@@ -18,14 +19,17 @@ class Purge:
     limit: int
     kept: tuple[str, ...] = ()
     """Feeds whose archived files are removed one day: until then their rows are needed."""
+    places: tuple[str, ...] = ()
+    """In whose directories the files lie; none: everywhere. Others' settings are not known here."""
 
 
 def keep_dataset(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, str, str]]) -> list[None]:
     """Keep (base URL, tenant, datatable, dataset) for good."""
     for base_url, tenant_id, datatable_id, dataset_id in items:
         key = {"base_url": base_url, "tenant_id": tenant_id, "datatable_id": datatable_id}
-        conn.execute(sa.delete(datasets).filter_by(**key))
-        conn.execute(sa.insert(datasets), key | {"dataset_id": dataset_id})
+        found = {"dataset_id": dataset_id}
+        if not conn.execute(sa.update(datasets).filter_by(**key).values(found)).rowcount:
+            conn.execute(insert(datasets).on_conflict_do_nothing(), key | found)
     return [None] * len(items)
 
 
@@ -61,6 +65,7 @@ def purge(conn: sa.Connection, now: int, items: Sequence[Purge]) -> list[int]:
         doomed = (
             sa.select(files.c.id)
             .where(is_closed, files.c.closed_at < item.before, ~is_left, ~(to_remove & delivered))
+            .where(*([files.c.node.in_(item.places)] if item.places else []))
             .order_by(files.c.closed_at)
             .limit(item.limit)
         )

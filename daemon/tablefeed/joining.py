@@ -1,0 +1,88 @@
+"""How a daemon joins the fleet of its ledger, where that has one."""
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+
+from tablefeed.clock import steady
+from tablefeed.config import Settings
+from tablefeed.dispatch import Dispatcher
+from tablefeed.fleet import Fleet
+from tablefeed.ledger import Ledger
+from tablefeed.ledger.engine import sqlite_file
+from tablefeed.ledger.listener import Listener, Look, Message, Queued
+from tablefeed.ledger.member import Member
+from tablefeed.links import Links
+from tablefeed.means import Means
+from tablefeed.model import Feed
+from tablefeed.others import Others
+
+
+def member_of(settings: Settings) -> Member | None:
+    """This daemon's part in a fleet; None: there is none."""
+    if sqlite_file(settings.ledger.url) is not None:
+        return None
+    return Member(settings.fleet.node or socket.gethostname(), settings.fleet.lease, steady)
+
+
+async def know(ledger: Ledger, feeds: Sequence[Feed]) -> None:
+    """Let the ledger keep what happens to these feeds from now on."""
+    await ledger.know([feed.name for feed in feeds], [feed.name for feed in feeds if feed.shared])
+
+
+def others_of(ledger: Ledger) -> Others:
+    """The nodes that have the directories of shared feeds as well."""
+
+    async def look(feed: str, paths: Sequence[str]) -> None:
+        await ledger.tell(Look(feed, tuple(paths)))
+
+    return Others(ledger.may_scan, look)
+
+
+def make_listener(means: Means, dispatcher: Dispatcher, links: Links) -> Listener | None:
+    """What hears other nodes; None where there are none."""
+    ledger = means.ledger
+    if not ledger.node:
+        return None
+
+    def heard(message: Message) -> None:
+        match message:
+            case Queued(feed):
+                dispatcher.wake(feed)
+            case Look(feed, paths):
+                if ledger.scans(feed):
+                    for path in paths or ("",):
+                        links.look(feed, path)
+
+    def deaf() -> None:
+        for feed in links.intakes:
+            dispatcher.wake(feed)
+
+    return Listener(means.settings.ledger.url, ledger.node, heard=heard, deaf=deaf, sleep=asyncio.sleep)
+
+
+def make_fleet(means: Means, feeds: Mapping[str, Feed], dispatcher: Dispatcher, links: Links) -> Fleet | None:
+    """What this daemon knows of others; None where its ledger is its alone."""
+    settings = means.settings
+    if not means.ledger.node:
+        return None
+
+    def came_free() -> None:
+        for feed in feeds.values():
+            if feed.shared:
+                dispatcher.wake(feed.name)
+                links.look(feed.name, "")  # the one that is over may have been the one that looked
+
+    def counted(nodes: int) -> None:
+        most = settings.fleet.api_concurrency
+        means.calls.change(max(1, most // max(1, nodes)) if most else settings.api.concurrency)
+
+    return Fleet(
+        means.ledger,
+        means.ledger.node,
+        settings.fleet.lease,
+        sleep=asyncio.sleep,
+        lost=dispatcher.cut_off,
+        came_free=came_free,
+        counted=counted,
+    )

@@ -1,0 +1,138 @@
+"""A daemon's part in a fleet: its name, its epoch and its lease, and what it locks on its connection.
+
+All methods but `is_certain` run on the ledger's thread.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from tablefeed.errors import DiskTrouble, LedgerUnusable
+from tablefeed.ledger import engine, nodes, postgres
+from tablefeed.ledger.claim import Want, claim
+from tablefeed.ledger.listener import Message, written
+from tablefeed.ledger.nodes import Beat
+from tablefeed.ledger.schema import files
+from tablefeed.ledger.transitions import put_back_all
+from tablefeed.model import Entry
+
+
+class Member:
+    """One node of a fleet."""
+
+    def __init__(self, name: str, lease: float, steady: Callable[[], float]) -> None:
+        """`lease` in seconds; `steady` gives seconds that only grow, also while the process stands still."""
+        self.name = name
+        self.lease = lease
+        self.epoch = 0
+        self._steady = steady
+        self._certain_until = -math.inf
+        self._session: int | None = None
+        self._scans: set[str] = set()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether nobody can have taken over from this node: its lease is not over, by its own clock."""
+        return self._steady() < self._certain_until
+
+    @property
+    def scans(self) -> frozenset[str]:
+        """The shared feeds whose directories this node scans."""
+        return frozenset(self._scans)
+
+    def connect(self, url: str, owner: str, held: Mapping[int, str]) -> sa.Connection:
+        """A connection that holds the node's name.
+
+        After one that was lost, rows that a claim took whose answer was lost with it go back: `held` are those that are
+        worked on. Raises LedgerUnusable where another daemon has the name, DiskTrouble where waiting helps.
+        """
+        connection = engine.connect(url, postgres.session_name(self.name))
+        self._scans.clear()
+        try:
+            self._lock_name(connection, url)
+            self._session = postgres.session_number(connection)
+            if self.epoch:
+                lost = (files.c.owner == owner) & files.c.id.not_in([*held])
+                put_back_all(connection, lost)
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _lock_name(self, connection: sa.Connection, url: str) -> None:
+        if postgres.lock_node(connection, self.name):
+            return
+        connection.commit()
+        if self._session is not None:
+            # The server may take our last connection for alive, until its packets fail.
+            postgres.end_session(connection, self._session)
+            raise DiskTrouble(engine.describe(url), "PostgreSQL has not yet let go of an earlier connection")
+        found = {node.name: node for node in nodes.all_nodes(connection)}
+        connection.commit()
+        since = f", which registered as number {found[self.name].epoch}" if self.name in found else ""
+        raise LedgerUnusable(
+            f"a daemon called {self.name} uses the ledger {engine.describe(url)}{since}",
+            "Give this one another name in [fleet] node, or end that one; one that was cut off is let go of by "
+            "PostgreSQL when its connection fails",
+        )
+
+    def register(self, conn: sa.Connection) -> tuple[str, int]:
+        """Begin the next epoch; returns what it marks claims with, and how many rows earlier epochs gave back."""
+        before = self._steady()
+        self.epoch, put_back = nodes.register(conn, self.name, self._milliseconds)
+        self._certain_until = before + self.lease
+        return nodes.owner_of(self.name, self.epoch), put_back
+
+    def begin_anew(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[tuple[str, int]]:
+        """As `register`, as a transition: an epoch was found to be over."""
+        return [self.register(conn) for _ in items]
+
+    def beat(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[Beat]:
+        """Give a sign of life."""
+        before = self._steady()
+        beat = nodes.beat(conn, self.name, self.epoch, self._milliseconds)
+        self._certain_until = before + self.lease if beat.holds else -math.inf
+        return [beat for _ in items]
+
+    def claim(self, conn: sa.Connection, now: int, items: Sequence[Sequence[Want]]) -> list[tuple[str, list[Entry]]]:
+        """As `claim.claim`, with the owner it is for: that of this moment, since a claim may have waited long.
+
+        Nothing is claimed in an epoch that others have found to be over: nobody would give it back.
+        """
+        owner = nodes.owner_of(self.name, self.epoch)
+        if not nodes.lives(conn, self.name, self.epoch):
+            return [(owner, []) for _ in items]
+        return [(owner, entries) for entries in claim(conn, now, [(owner, wants) for wants in items])]
+
+    def leave(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[None]:
+        """Give back all, at the end."""
+        self._certain_until = -math.inf
+        nodes.leave(conn, self.name, self.epoch)
+        return [None for _ in items]
+
+    def adopt(
+        self, conn: sa.Connection, now: int, items: Sequence[tuple[Collection[str], Collection[str]]]
+    ) -> list[None]:
+        """(shared, own): let the open rows of these feeds be everybody's, or this node's."""
+        for shared, own in items:
+            nodes.adopt(conn, self.name, shared, own)
+        return [None for _ in items]
+
+    def may_scan(self, conn: sa.Connection, now: int, feeds: Sequence[str]) -> list[bool]:
+        """Whether these shared feeds are this node's to scan, until its connection ends."""
+        for feed in {*feeds} - self._scans:
+            if postgres.lock_scan(conn, feed):
+                self._scans.add(feed)
+        return [feed in self._scans for feed in feeds]
+
+    def tell(self, conn: sa.Connection, now: int, items: Sequence[Message]) -> list[None]:
+        """Tell all nodes."""
+        for text in dict.fromkeys(map(written, items)):
+            postgres.notify(conn, text)
+        return [None for _ in items]
+
+    @property
+    def _milliseconds(self) -> int:
+        return round(self.lease * 1000)

@@ -1,0 +1,137 @@
+"""The daemons that share one ledger: their names, their epochs and their leases. Only on PostgreSQL.
+
+A lease is a node's, on the database's clock: whoever finds it over gives what the node held to others, and marks the
+epoch as over in the same transaction. `files.owner` names node and epoch, so that what that node still does is no
+change to any row.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tablefeed import __version__
+from tablefeed.ledger import postgres
+from tablefeed.ledger.schema import files, nodes
+from tablefeed.ledger.transitions import put_back_all
+
+_NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
+"""Unix milliseconds on the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One daemon. Times are Unix milliseconds on the database's clock."""
+
+    name: str
+    epoch: int
+    started_at: int
+    seen_at: int
+    """Its last sign of life."""
+    lease_until: int
+    """Until when it holds what it works on; 0: that is over."""
+    version: str
+
+    def lives(self, now: int) -> bool:
+        """Whether what it holds is its own."""
+        return self.lease_until > now
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a sign of life has brought."""
+
+    now: int
+    """The database's clock, in Unix milliseconds."""
+    holds: bool
+    """False: others found this epoch over. What was claimed in it belongs to nobody here any more."""
+    nodes: tuple[Node, ...]
+    taken_over: int = 0
+    """How many rows of nodes that are over went back into the queue."""
+    over: tuple[str, ...] = ()
+    """Those nodes."""
+
+
+def owner_of(name: str, epoch: int) -> str:
+    """What `files.owner` says for a node."""
+    return f"{name}/{epoch}"
+
+
+def register(conn: sa.Connection, name: str, lease: int) -> tuple[int, int]:
+    """Begin the node's next epoch, with a lease in milliseconds.
+
+    Returns the epoch and how many rows went back into the queue that earlier ones held.
+    """
+    known = conn.execute(sa.select(nodes.c.epoch).where(nodes.c.name == name).with_for_update()).scalar()
+    now = conn.execute(sa.select(_NOW)).scalar_one()
+    epoch = (known or 0) + 1
+    values = {"epoch": epoch, "started_at": now, "seen_at": now, "lease_until": now + lease, "version": __version__}
+    if known is None:
+        conn.execute(sa.insert(nodes).values(name=name, **values))
+    else:
+        conn.execute(sa.update(nodes).where(nodes.c.name == name).values(values))
+    return epoch, put_back_all(conn, files.c.owner.startswith(f"{name}/", autoescape=True))
+
+
+def beat(conn: sa.Connection, name: str, epoch: int, lease: int) -> Beat:
+    """Renew a node's lease, in milliseconds, and end those of nodes that gave no sign of life for as long as theirs."""
+    mine = (nodes.c.name == name) & (nodes.c.epoch == epoch) & (nodes.c.lease_until > 0)
+    renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=_NOW, lease_until=_NOW + lease))
+    now, rows = _all(conn)
+    over = [node for node in rows if 0 < node.lease_until <= now]
+    taken = _take_over(conn, over) if over else 0
+    return Beat(now, renewed.rowcount == 1, tuple(rows), taken, tuple(node.name for node in over))
+
+
+def lives(conn: sa.Connection, name: str, epoch: int) -> bool:
+    """Whether nobody has found this epoch over; nobody does until this transaction ends."""
+    mine = (nodes.c.name == name) & (nodes.c.epoch == epoch) & (nodes.c.lease_until > 0)
+    return conn.execute(sa.select(nodes.c.name).where(mine).with_for_update(read=True)).first() is not None
+
+
+def _all(conn: sa.Connection) -> tuple[int, list[Node]]:
+    found = conn.execute(sa.select(_NOW, nodes).order_by(nodes.c.name)).all()
+    return (found[0][0] if found else 0), [Node(*row[1:]) for row in found]
+
+
+def _take_over(conn: sa.Connection, over: Sequence[Node]) -> int:
+    taken = 0
+    for node in over:
+        this = (nodes.c.name == node.name) & (nodes.c.epoch == node.epoch)
+        # It may have come back, or another may be at it: whoever holds the row decides.
+        still = sa.select(nodes.c.name).where(this, nodes.c.lease_until > 0, nodes.c.lease_until <= _NOW)
+        if conn.execute(still.with_for_update(skip_locked=True)).first() is None:
+            continue
+        owner = owner_of(node.name, node.epoch)
+        postgres.end_sessions(conn, postgres.session_name(node.name))
+        taken += put_back_all(conn, files.c.owner == owner)
+        conn.execute(sa.update(nodes).where(this).values(lease_until=0))
+    return taken
+
+
+def leave(conn: sa.Connection, name: str, epoch: int) -> None:
+    """End a node's epoch: what it held goes back, and nobody waits for its lease."""
+    put_back_all(conn, files.c.owner == owner_of(name, epoch))
+    mine = (nodes.c.name == name) & (nodes.c.epoch == epoch)
+    conn.execute(sa.update(nodes).where(mine).values(lease_until=0, seen_at=_NOW))
+
+
+def all_nodes(conn: sa.Connection) -> list[Node]:
+    """All that ever registered, by name."""
+    return _all(conn)[1]
+
+
+def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
+    """Let the open rows of feeds whose directory is shared by now be everybody's, and of others this node's."""
+    for feeds, before, after in ((shared, name, ""), (own, "", name)):
+        if not feeds:
+            continue
+        other = files.alias()
+        taken = sa.exists().where(
+            other.c.node == after,
+            other.c.feed == files.c.feed,
+            other.c.path == files.c.path,
+            other.c.closed_at.is_(None),
+        )
+        moved = files.c.closed_at.is_(None) & (files.c.node == before) & files.c.feed.in_(feeds)
+        conn.execute(sa.update(files).where(moved, ~taken).values(node=after))

@@ -1,0 +1,190 @@
+"""What only a ledger on PostgreSQL needs: its connections, its errors in words, and its locks.
+
+All functions block; the ledger calls them on its own thread.
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable
+
+CHANNEL = "tablefeed"
+"""Where nodes tell each other that there is something to do."""
+_NODE, _SCAN, _ORDER, _SCHEMA = 0x7466_0001, 0x7466_0002, 0x7466_0003, 0x7466_0004
+"""What an advisory lock is for: the first of its two numbers."""
+_PARAMETERS = {
+    "connect_timeout": 10,
+    # A cut cable is noticed within half a minute, not after the kernel's two hours.
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_SESSION = (
+    "SET synchronous_commit = on",
+    "SET lock_timeout = '20s'",
+    "SET statement_timeout = '60s'",
+    # A node that stops in the middle of a transaction holds up no other for longer than this.
+    "SET idle_in_transaction_session_timeout = '30s'",
+)
+_REFUSED = {
+    "28P01": "Correct the password in [ledger] url, or in the file that $PGPASSFILE names",
+    "28000": "Let this user log in: see pg_hba.conf, and the roles of the database",
+    "3D000": "Create the database, or name the right one in [ledger] url",
+    "42501": "Grant the user of [ledger] url the right to create tables in its schema, and to use them",
+    "3F000": "Create the schema, or set the right search_path",
+}
+"""By SQLSTATE: what waiting does not mend."""
+_TEXTS = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    "no pg_hba.conf entry": "28000",
+    "does not exist": "3D000",
+}
+"""By a part of its text, for a connection that was refused: the driver gives no SQLSTATE then."""
+_BROKEN = ("22", "23", "42")
+"""Classes of errors that come again whatever is done: of data, of constraints, of names."""
+
+
+def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
+    """An engine that keeps no connections; they are called `name` in pg_stat_activity.
+
+    Raises LedgerUnusable where the driver is missing.
+    """
+    parameters = {**_PARAMETERS, "application_name": name}
+    try:
+        return sa.create_engine(url, poolclass=NullPool, connect_args=parameters, hide_parameters=True)
+    except ModuleNotFoundError as error:
+        raise LedgerUnusable(
+            f"the ledger is on PostgreSQL, but the driver {error.name} is not installed",
+            "Install it: pip install 'tablefeed[postgres]'",
+        ) from None
+
+
+def set_up(connection: sa.Connection) -> None:
+    """Let a new connection write durably, and wait for nothing for ever."""
+    for statement in _SESSION:
+        connection.exec_driver_sql(statement)
+    connection.commit()
+
+
+def error_of(error: sa.exc.DBAPIError, place: str) -> DiskTrouble | LedgerUnusable:
+    """Ours for one of PostgreSQL's: DiskTrouble where waiting helps, as it does for all outages."""
+    text = _told(error)
+    state = getattr(error.orig, "sqlstate", None) or _state_in(text)
+    if state in _REFUSED:
+        code = Exit.NO_PERMISSION if state in ("28P01", "28000", "42501") else Exit.UNAVAILABLE
+        return LedgerUnusable(f"the ledger {place} refuses: {text}", _REFUSED[state], code)
+    if state is not None and state.startswith(_BROKEN):
+        return LedgerUnusable(
+            f"the ledger {place} cannot be used: {text}", "Let nobody but tablefeed change its tables"
+        )
+    return DiskTrouble(place, f"PostgreSQL does not answer as it should: {text}")
+
+
+def _told(error: sa.exc.DBAPIError) -> str:
+    """What it says in one line: where several addresses were tried, each has its own, and the last one counts."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    refused = [line.rpartition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
+    return refused[-1] if refused else next(iter(lines), type(error.orig).__name__)
+
+
+def _state_in(text: str) -> str | None:
+    return next((state for part, state in _TEXTS.items() if part in text), None)
+
+
+def _number(text: str) -> int:
+    """The second number of an advisory lock: 32 bits with a sign."""
+    number = zlib.crc32(text.encode())
+    return number - 2**32 if number >= 2**31 else number
+
+
+def lock_node(connection: sa.Connection, node: str) -> bool:
+    """Take a node's name for as long as this connection lives; returns whether nobody has it."""
+    return _try(connection, _NODE, node)
+
+
+def lock_scan(connection: sa.Connection, feed: str) -> bool:
+    """Take the scans of a shared feed for as long as this connection lives; returns whether no other node has them.
+
+    To be asked once: locks of a connection are counted.
+    """
+    return _try(connection, _SCAN, feed)
+
+
+def unlock_scan(connection: sa.Connection, feed: str) -> None:
+    """Let another node scan a shared feed."""
+    connection.execute(sa.select(sa.func.pg_advisory_unlock(_SCAN, _number(feed))))
+
+
+def lock_order(connection: sa.Connection, feed: str) -> None:
+    """Let no other node claim of a feed until this transaction ends."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ORDER, _number(feed))))
+
+
+def _try(connection: sa.Connection, kind: int, text: str) -> bool:
+    locked: bool = connection.execute(sa.select(sa.func.pg_try_advisory_lock(kind, _number(text)))).scalar_one()
+    return locked
+
+
+@contextmanager
+def migrating(connection: sa.Connection) -> Iterator[None]:
+    """Let no other node change the schema meanwhile."""
+    connection.execute(sa.select(sa.func.pg_advisory_lock(_SCHEMA, 0)))
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.execute(sa.select(sa.func.pg_advisory_unlock(_SCHEMA, 0)))
+        connection.commit()
+
+
+def notify(connection: sa.Connection, payload: str) -> None:
+    """Tell all nodes, once this transaction is durable."""
+    connection.execute(sa.select(sa.func.pg_notify(CHANNEL, payload)))
+
+
+def end_sessions(connection: sa.Connection, name: str) -> int:
+    """End the connections of a node that is over, so that it holds no lock any more; returns how many there were."""
+    mine = sa.text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name = :name AND usename = current_user AND pid <> pg_backend_pid()"
+    )
+    ended: int = connection.execute(mine, {"name": name}).scalar_one()
+    return ended
+
+
+def end_session(connection: sa.Connection, number: int) -> None:
+    """End an earlier connection of ours that the server takes for alive yet."""
+    connection.execute(sa.select(sa.func.pg_terminate_backend(number)))
+    connection.commit()
+
+
+def session_number(connection: sa.Connection) -> int:
+    """What the server calls a connection."""
+    number: int = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+    connection.commit()
+    return number
+
+
+def session_name(node: str) -> str:
+    """What the connections of a node are called; PostgreSQL keeps 63 bytes of it."""
+    return f"tablefeed {node}"[:63]
+
+
+def is_postgres(connection: sa.Connection) -> bool:
+    """Whether a connection leads to PostgreSQL."""
+    return connection.dialect.name == "postgresql"
+
+
+def parameters(url: str) -> dict[str, Any]:
+    """What psycopg itself is called with for a URL."""
+    made = make_engine(url)
+    _, given = made.dialect.create_connect_args(made.url)
+    return {**given, **_PARAMETERS}
