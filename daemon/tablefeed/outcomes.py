@@ -105,6 +105,10 @@ class Outcomes:
         """The file is not, or may not be, what was to be sent."""
         log.info("file_changed", feed=feed.name, path=entry.version.path, reason=str(error))
 
+    def left_to_others(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
+        """Another node works on the file."""
+        log.warning("file_left_to_others", feed=feed.name, path=entry.version.path, reason=str(error))
+
     def vanished(self, feed: Feed, entry: Entry) -> None:
         """The version is not there any more."""
         self._news.tell(news.Vanished(feed.name, entry.version.path))

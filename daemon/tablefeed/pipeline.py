@@ -26,7 +26,7 @@ from tablefeed.model import Duplicates, Entry, Feed, FileVersion, Grant, Receipt
 from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.presign import Presigner
-from tablefeed.retry import Again, LookAgain, Pause, Regrant, SetAside, backoff, decide
+from tablefeed.retry import Again, Decision, LeaveToOthers, LookAgain, Pause, Regrant, SetAside, backoff, decide
 from tablefeed.slots import Draining, FairSlots, Slot
 from tablefeed.tries import Tries
 from tablefeed.upload import Digest, Progress, Uploader
@@ -107,9 +107,6 @@ class Pipeline:
             await self._archive(feed, entry)
         except Draining:
             return
-        except LeaseLost as error:
-            self._tries.closed(entry)
-            log.warning("file_left_to_others", feed=feed.name, path=entry.version.path, reason=str(error))
         except DeliveryError as error:
             await self._fail(feed, entry, error)
         finally:
@@ -198,9 +195,7 @@ class Pipeline:
         if moved.stranger:
             self._ports.look(feed.name, entry.version.path)
 
-    def _decide(
-        self, entry: Entry, error: DeliveryError, grants: int
-    ) -> Again | Regrant | LookAgain | SetAside | Pause:
+    def _decide(self, entry: Entry, error: DeliveryError, grants: int) -> Decision:
         return decide(
             error,
             path=entry.version.path,
@@ -233,6 +228,9 @@ class Pipeline:
                 await self._ledger.rejected(entry.id, decision.error, notice)
                 self._outcomes.rejected(feed.name, entry.version.path, decision.error)
                 await self._set_aside(feed, entry.id, entry.version, decision.error)
+            case LeaveToOthers():
+                self._tries.closed(entry)
+                self._outcomes.left_to_others(feed, entry, error)
             case Regrant():
                 raise AssertionError("new grants are fetched before a try ends")
             case _:

@@ -8,6 +8,7 @@ from tablefeed.errors import (
     FeedBlocked,
     FileRefused,
     GrantExpired,
+    LeaseLost,
     SignatureRefused,
     SourceChanged,
     Transient,
@@ -57,7 +58,12 @@ class Pause:
     delay: float
 
 
-Decision = Again | Regrant | LookAgain | SetAside | Pause
+@dataclass(frozen=True, slots=True)
+class LeaveToOthers:
+    """Do no more with it: another node has it."""
+
+
+Decision = Again | Regrant | LookAgain | SetAside | Pause | LeaveToOthers
 
 
 def backoff(failures: int, random: Callable[[], float], asked: float | None = None) -> float:
@@ -97,6 +103,8 @@ def decide(
             return Again(backoff(attempts + 1, random), counts=True, keep_grant=False)
         case SourceChanged():
             return LookAgain()
+        case LeaseLost():
+            return LeaveToOthers()
         case FileRefused():
             return SetAside(error)
         case FeedBlocked():

@@ -15,6 +15,7 @@ from tablefeed.errors import (
     FileRefused,
     GrantExpired,
     KeyRefused,
+    LeaseLost,
     SignatureRefused,
     SourceChanged,
     Stalled,
@@ -25,6 +26,7 @@ from tablefeed.retry import (
     LONGEST_DELAY,
     Again,
     Decision,
+    LeaveToOthers,
     LookAgain,
     Pause,
     Regrant,
@@ -47,6 +49,7 @@ SAMPLES: dict[type[DeliveryError], DeliveryError] = {
     FileRefused: FileRefused("/d/a.csv", "too large", "Split it"),
     FeedBlocked: FeedBlocked("no table", "Set it"),
     KeyRefused: KeyRefused("no key", "Set it"),
+    LeaseLost: LeaseLost("/d/a.csv"),
 }
 
 
@@ -86,6 +89,7 @@ def test_every_error_has_a_policy() -> None:
         (GrantExpired, Regrant()),
         (SignatureRefused, Regrant()),
         (SourceChanged, LookAgain()),
+        (LeaseLost, LeaveToOthers()),
         (FileRefused, SetAside(SAMPLES[FileRefused])),  # type: ignore[arg-type]
         (FeedBlocked, Pause(SAMPLES[FeedBlocked], 0.5)),  # type: ignore[arg-type]
         (KeyRefused, Pause(SAMPLES[KeyRefused], 0.5)),  # type: ignore[arg-type]

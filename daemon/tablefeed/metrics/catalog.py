@@ -46,7 +46,7 @@ def _leaves(kind: type[DeliveryError]) -> Iterator[str]:
 
 OUTCOMES = ("delivered", "skipped", "rejected", "vanished")
 STAGES = ("settle", "queue", "presign", "upload", "archive")
-ERRORS = tuple(sorted(set(_leaves(DeliveryError)) - {"DeliveryError", "Transient", "FileRefused"}))
+ERRORS = tuple(sorted(set(_leaves(DeliveryError)) - {"DeliveryError", "Transient", "FileRefused", "LeaseLost"}))
 """The classes of errors after which another try follows."""
 QUEUE_STATES = ("queued", "uploading", "archiving")
 PAUSES = ("operator", "directory", "delivery", "archive", "server")
