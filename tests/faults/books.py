@@ -1,10 +1,8 @@
 """The books: what producers dropped, and whether store, archive, ledger and drop directory account for all of it."""
 
 import hashlib
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -102,7 +100,7 @@ class Books:
         `excused`: objects whose grants had been declared invalid, as paths below `objects`.
         """
         findings = Findings()
-        rows = read(site.ledger, ROWS)
+        rows = site.rows(ROWS)
         stored = self._audit_objects(objects, excused, findings)
         self._audit_rows(rows, stored, findings)
         for feed in site.feeds:
@@ -202,13 +200,6 @@ class Books:
                 findings.other.append(f"set aside {seen[drop.md5]} times: {drop}")
 
 
-def read(ledger: Path, query: str) -> list[dict[str, Any]]:
-    """The rows that a query gives, read beside whoever writes."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(query)]
-
-
 def archive_of(site: Site, feed: str) -> Path | None:
     """The directory that a feed's files are archived below, if they are."""
     settings = site.feeds[feed]
@@ -242,5 +233,5 @@ def leftovers(site: Site, feed: str) -> list[Path]:
 def unfinished(site: Site) -> Mapping[str, int]:
     """What is still to be done: open rows, and dropped files by feed; empty when all is done."""
     counts = {feed: len(dropped(site, feed)) for feed in site.feeds}
-    counts["open rows"] = sum(read(site.ledger, OPEN)[0].values())
+    counts["open rows"] = sum(site.rows(OPEN)[0].values())
     return {name: count for name, count in counts.items() if count}

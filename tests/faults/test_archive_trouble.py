@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -147,8 +146,8 @@ def die(*_: object) -> None:
 
 def row(it: Bench) -> tuple[int, FileVersion]:
     """The only row: its id, and its version."""
-    with sqlite3.connect(it.site.ledger) as raw:
-        [(entry_id, *fields)] = raw.execute("SELECT id, feed, path, device, inode, size, mtime_ns FROM files")
+    [found] = it.site.rows("SELECT id, feed, path, device, inode, size, mtime_ns FROM files")
+    entry_id, *fields = found.values()
     return entry_id, FileVersion(*fields)
 
 

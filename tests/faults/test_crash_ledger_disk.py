@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from faults.books import Books, read, unfinished
+from faults.books import Books, unfinished
 from support.daemon import KEY, Daemon, Site, running_daemon
 from support.disks import Broken, Small, small
 from tablefeed.errors import Exit
@@ -93,7 +93,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_not_moved(trouble: Trouble)
         async with trouble.daemon() as daemon:
             await daemon.until_event("ledger_unwritable")
             archived = len(trouble.site.archived("orders"))
-            recorded = read(trouble.site.ledger, "SELECT count(*) AS n FROM files WHERE md5 IS NOT NULL")[0]["n"]
+            recorded = trouble.site.rows("SELECT count(*) AS n FROM files WHERE md5 IS NOT NULL")[0]["n"]
             assert archived <= recorded < 12
             trouble.disk.mend()
             await daemon.until_event("file_archived", 12)

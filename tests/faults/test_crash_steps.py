@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from faults.books import Books, Fate, read, unfinished
+from faults.books import Books, Fate, unfinished
 from faults.crash_daemon import started
 from faults.crash_site import TOO_LARGE, crash_site
 from faults.crash_steps import PHASES
@@ -67,7 +67,7 @@ async def test_a_kill_at_any_step_is_continued(phase: str, tmp_path: Path, far: 
         fill(site, books, turn)
         async with running_daemon(site.config, **started(step, 2)) as killed:
             assert await killed.death() == -9, f"{step}: {killed.log}"
-        sent |= {row["md5"]: faulty.taken[row["md5"]] for row in read(site.ledger, SENT) if row["md5"] not in sent}
+        sent |= {row["md5"]: faulty.taken[row["md5"]] for row in site.rows(SENT) if row["md5"] not in sent}
     async with running_daemon(site.config) as daemon:
         await until_done(daemon, site)
         assert await daemon.end() == 0, daemon.log

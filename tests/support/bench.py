@@ -1,6 +1,5 @@
 """A site with a store that counts what it is sent, for attacks on the real daemon."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,8 +51,7 @@ class Bench:
 
     def ledger(self) -> list[tuple[str, str]]:
         """(path, state) of every row, in the order in which they were queued."""
-        with sqlite3.connect(self.site.ledger) as raw:
-            return list(raw.execute("SELECT path, state FROM files ORDER BY id"))
+        return [(row["path"], row["state"]) for row in self.site.rows("SELECT path, state FROM files ORDER BY id")]
 
 
 @asynccontextmanager

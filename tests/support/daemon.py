@@ -5,16 +5,19 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 KEY = "k3y-that-nobody-may-see"
 PATIENCE = 60.0
@@ -39,7 +42,11 @@ class Site:
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     ledger_directory: Path | None = None
-    """Where the ledger lies; None: in `root`."""
+    """Where the ledger's file lies; None: in `root`."""
+    url: str = field(default_factory=lambda: Site.database())
+    """Of the ledger's database; empty: it is a file."""
+    database: ClassVar[Callable[[], str]] = str
+    """What makes an empty database for each new site; as it is, there are none."""
 
     def feed(self, name: str, **settings: Any) -> Path:
         """Add a feed and make its directory."""
@@ -57,7 +64,7 @@ class Site:
             key.chmod(0o600)
         sections: dict[str, dict[str, Any]] = {
             "api": {"base_url": self.base_url, "tenant_id": "tenant-123", "api_key_file": str(key)},
-            "ledger": {"url": f"sqlite:///{self.ledger}"},
+            "ledger": {"url": self.url or f"sqlite:///{self.ledger}"},
             "http": {"listen": ""},
             "log": {"format": "json", "level": "debug"},
         }
@@ -77,6 +84,15 @@ class Site:
     def ledger(self) -> Path:
         """The ledger's file."""
         return (self.ledger_directory or self.root) / "ledger.db"
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """What the ledger answers, read beside whoever writes."""
+        if self.url:
+            with psycopg.connect(self.url.replace("+psycopg", ""), row_factory=dict_row) as conn:
+                return conn.execute(query.encode()).fetchall()
+        with closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True, timeout=10)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query)]
 
     def archived(self, feed: str) -> dict[str, bytes]:
         """The content of the feed's archive by name."""

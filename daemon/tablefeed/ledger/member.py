@@ -64,7 +64,6 @@ class Member:
     def _lock_name(self, connection: sa.Connection, url: str) -> None:
         if postgres.lock_node(connection, self.name):
             return
-        connection.commit()
         if self._session is not None:
             # The server may take our last connection for alive, until its packets fail.
             postgres.end_session(connection, self._session)

@@ -17,6 +17,8 @@ CHANNEL = "tablefeed"
 """Where nodes tell each other that there is something to do."""
 _NODE, _SCAN, _ORDER, _SCHEMA = 0x7466_0001, 0x7466_0002, 0x7466_0003, 0x7466_0004
 """What an advisory lock is for: the first of its two numbers."""
+_LOCK_NOT_AVAILABLE = "55P03"
+_NAME_PATIENCE_MS = 5_000
 _PARAMETERS = {
     "connect_timeout": 10,
     # A cut cable is noticed within half a minute, not after the kernel's two hours.
@@ -106,8 +108,20 @@ def _number(text: str) -> int:
 
 
 def lock_node(connection: sa.Connection, node: str) -> bool:
-    """Take a node's name for as long as this connection lives; returns whether nobody has it."""
-    return _try(connection, _NODE, node)
+    """Take a node's name for as long as this connection lives; returns whether nobody else has it.
+
+    The server may need a moment to see that the connection of a killed daemon has ended.
+    """
+    try:
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = {_NAME_PATIENCE_MS}"))
+        connection.execute(sa.select(sa.func.pg_advisory_lock(_NODE, _number(node))))
+        connection.commit()
+    except sa.exc.OperationalError as error:
+        connection.rollback()
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
 
 
 def lock_scan(connection: sa.Connection, feed: str) -> bool:
