@@ -246,7 +246,7 @@ class Dispatcher:
 
     def _want(self, name: str, count: int, front: Front) -> Want:
         feed = self._feeds[name]
-        return Want(name, feed.order, count, feed.strict, front.ahead, most=2 * feed.concurrency)
+        return Want(name, feed.order, count, feed.strict, front.ahead, most=feed.concurrency if feed.shared else 0)
 
     def _demand(self, name: str) -> Demand:
         feed = self._feeds[name]

@@ -109,7 +109,7 @@ def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]
 def _bounded(conn: sa.Connection, want: Want) -> Want:
     """What may be claimed when other nodes claim of the same feed, and all together no more than so many."""
     most = 1 if want.strict else want.most
-    if not most or not postgres.is_postgres(conn):
+    if not most or want.node or not postgres.is_postgres(conn):
         return want
     postgres.lock_order(conn, f"{want.node}/{want.feed}")
     [(held,)] = _UNDER_WAY.all(conn, {"node": want.node, "feed": want.feed})
