@@ -17,7 +17,7 @@ COPY daemon daemon
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/tablefeed \
  && PIP_CONSTRAINT=/src/.ci/constraints.txt PIP_BUILD_CONSTRAINT=/src/.ci/constraints.txt \
-    python3 -m pip --python /opt/tablefeed/bin/python3 install --no-cache-dir --no-compile --constraint .ci/constraints.txt '.[crc64]' \
+    python3 -m pip --python /opt/tablefeed/bin/python3 install --no-cache-dir --no-compile --constraint .ci/constraints.txt '.[crc64,postgres]' \
  && find /opt/tablefeed/lib -type d -name testing -prune -exec rm -r {} + \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/tablefeed/lib
 

@@ -77,7 +77,8 @@ def bootstrap(release: str, packages: tuple[str, ...], into: Path) -> None:
 def wheels(version: str) -> Path:
     """The wheels of all that an installation needs, for a version of Python such as "3.13"."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    optional = project["project"]["optional-dependencies"]["crc64"]
+    extras = project["project"]["optional-dependencies"]
+    optional = [*extras["crc64"], *extras["postgres"]]
     wanted = [*project["project"]["dependencies"], *optional, *project["build-system"]["requires"]]
     constraints = ROOT / ".ci/constraints.txt"
     key = hashlib.sha256("\n".join([version, *wanted, constraints.read_text()]).encode()).hexdigest()[:8]
