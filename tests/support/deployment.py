@@ -16,12 +16,35 @@ COMPOSE = ROOT / "config/compose.yaml"
 CONFIGURATION = "tablefeed.toml"
 """The file that the daemon looks for in /etc/tablefeed."""
 
+WORKLOADS = ("CronJob", "Deployment", "Job", "Pod", "StatefulSet")
+"""Kinds of objects that run pods."""
+POD = "tablefeed-fleet-7d4b9c6f5d-x2x9q"
+"""A name such as a Deployment's pods have."""
+
 Document = dict[str, Any]
 
 
 def documents(name: str) -> list[Document]:
     """The objects of one Kubernetes example."""
     return list(yaml.safe_load_all((KUBERNETES / name).read_text()))
+
+
+def secrets() -> dict[str, dict[str, str]]:
+    """What the examples' secrets hold, by the secret's name."""
+    found = [document for path in KUBERNETES.iterdir() for document in documents(path.name)]
+    return {it["metadata"]["name"]: it["stringData"] for it in found if it["kind"] == "Secret"}
+
+
+def _filled_in(entry: Document) -> str:
+    match entry:
+        case {"value": str(value)}:
+            return value
+        case {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}:
+            return POD
+        case {"valueFrom": {"secretKeyRef": {"name": str(name), "key": str(key)}}}:
+            return secrets()[name][key]
+        case _:
+            raise AssertionError(f"nothing is known of {entry}")
 
 
 def compose() -> Document:
@@ -44,7 +67,7 @@ class Example:
     @property
     def workload(self) -> Document:
         """The object that makes the pods."""
-        (found,) = [document for document in documents(self.name) if document["kind"] in ("CronJob", "StatefulSet")]
+        (found,) = [document for document in documents(self.name) if document["kind"] in WORKLOADS]
         return found
 
     @property
@@ -85,7 +108,12 @@ class Example:
         """The settings that the pod's daemon has. `directory`: where to put the file."""
         path = directory / CONFIGURATION
         path.write_text(self.configuration)
-        return load(path, {entry["name"]: entry["value"] for entry in self.tablefeed.get("env", [])})
+        return load(path, self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of our container, as the kubelet fills them in for a pod called `POD`."""
+        return {entry["name"]: _filled_in(entry) for entry in self.tablefeed.get("env", [])}
 
     def mounted(self, path: str | os.PathLike[str]) -> Document | None:
         """The mount of our container in which a path lies."""
@@ -94,7 +122,7 @@ class Example:
         return next((m for parent in parents for m in mounts if PurePosixPath(m["mountPath"]) == parent), None)
 
 
-EXAMPLES = [Example(name) for name in ("daemon.yaml", "export-then-deliver.yaml", "sidecar.yaml")]
+EXAMPLES = [Example(name) for name in ("daemon.yaml", "export-then-deliver.yaml", "fleet.yaml", "sidecar.yaml")]
 
 
 def dockerfile() -> Iterator[tuple[str, str]]:

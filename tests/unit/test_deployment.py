@@ -15,17 +15,22 @@ from support.deployment import (
     CONFIGURATION,
     EXAMPLES,
     KUBERNETES,
+    POD,
     ROOT,
+    WORKLOADS,
     Example,
     compose,
     dockerfile,
     documents,
+    secrets,
     service_environment,
 )
 from tablefeed import __version__
 from tablefeed.cli.app import app
 from tablefeed.config import load
 from tablefeed.config.load import DEFAULT_PATH
+from tablefeed.ledger.engine import describe, sqlite_file
+from tablefeed.model import Ready
 
 FILES = sorted(path.name for path in KUBERNETES.iterdir())
 GROUP_OF_THE_IMAGE = 10001
@@ -48,7 +53,7 @@ def test_kubernetes_takes_each_object_as_it_is(name: str, version: str) -> None:
 
 def test_each_workload_is_checked_here() -> None:
     """No example runs a pod that the tests below do not look at."""
-    running = {name for name in FILES for d in documents(name) if d["kind"] in ("CronJob", "Job", "StatefulSet", "Pod")}
+    running = {name for name in FILES for d in documents(name) if d["kind"] in WORKLOADS}
     assert running == {example.name for example in EXAMPLES}
 
 
@@ -70,7 +75,8 @@ def test_the_configuration_in_the_config_map_is_right(example: Example, tmp_path
     (secret,) = documents("secret.yaml")
     assert volume_of(key.parent)["secret"]["secretName"] == secret["metadata"]["name"]
     assert list(secret["stringData"]) == [key.name]
-    for path in (settings.ledger.url.removeprefix("sqlite:///"), *(feed.directory for feed in settings.feeds)):
+    file = sqlite_file(settings.ledger.url)
+    for path in (*([file] if file else []), *(feed.directory for feed in settings.feeds)):
         mount = example.mounted(str(path))
         assert mount is not None
         assert not mount.get("readOnly")
@@ -135,13 +141,55 @@ def test_the_service_names_the_daemons_pod() -> None:
     assert [port["targetPort"] for port in service["spec"]["ports"]] == [example.tablefeed["ports"][0]["name"]]
 
 
-def test_only_one_daemon_owns_the_ledger() -> None:
+def test_only_one_daemon_owns_a_ledger_of_sqlite() -> None:
     """The standing daemon is one, of a kind that ends the old pod first; a night's Job does not meet the last one's."""
     by_name = {example.name: example.workload for example in EXAMPLES}
     assert by_name["daemon.yaml"]["kind"] == "StatefulSet"
     assert by_name["daemon.yaml"]["spec"]["replicas"] == 1
     for name in ("sidecar.yaml", "export-then-deliver.yaml"):
         assert by_name[name]["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+def test_pods_of_the_fleet_are_nodes_with_names_of_their_own(tmp_path: Path) -> None:
+    """Each is called as its pod, and the URL with the password comes from a secret that `fleet.yaml` does not hold."""
+    example = Example("fleet.yaml")
+    settings = example.settings(tmp_path)
+    assert settings.fleet.node == POD
+    assert example.workload["metadata"]["name"] == POD.rsplit("-", 2)[0]
+    assert describe(settings.ledger.url) == "postgresql://postgres.example.com/tablefeed"
+    assert settings.ledger.url == secrets()["tablefeed-ledger"]["url"]
+    assert "postgresql+psycopg" not in (KUBERNETES / example.name).read_text()
+
+
+def test_the_fleet_shares_all_that_its_pods_have(tmp_path: Path) -> None:
+    """Every feed lies on the volume that many pods may mount at once, and says so; nothing else is kept in a pod."""
+    example = Example("fleet.yaml")
+    claim = example.one("PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    volumes = {volume["name"]: volume for volume in example.pod["volumes"]}
+    for feed in example.settings(tmp_path).feeds:
+        assert feed.shared
+        assert feed.ready is not Ready.CLOSED, "the kernel of one machine does not know who writes on another"
+        mount = example.mounted(feed.directory)
+        assert mount is not None
+        assert volumes[mount["name"]] == {
+            "name": mount["name"],
+            "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]},
+        }
+    assert not [volume for volume in volumes.values() if "emptyDir" in volume]
+
+
+def test_the_fleet_goes_on_while_pods_are_replaced() -> None:
+    """An update and a drained machine take one of several pods at a time, also while none of them is ready."""
+    example = Example("fleet.yaml")
+    spec, budget = example.workload["spec"], example.one("PodDisruptionBudget")["spec"]
+    assert spec["replicas"] > spec["strategy"]["rollingUpdate"]["maxUnavailable"] == budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    (spread,) = example.pod["topologySpreadConstraints"]
+    for selector in (spec["selector"], budget["selector"], spread["labelSelector"]):
+        assert selector["matchLabels"] == example.template["metadata"]["labels"]
+    others = [other.template["metadata"]["labels"] for other in EXAMPLES if other != example]
+    assert example.template["metadata"]["labels"] not in others, "each workload would take the other's pods for its own"
 
 
 def test_the_sidecar_is_native_and_of_the_exports_user() -> None:
