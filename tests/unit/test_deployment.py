@@ -27,13 +27,15 @@ from support.deployment import (
 )
 from tablefeed import __version__
 from tablefeed.cli.app import app
-from tablefeed.config import load
+from tablefeed.config import Settings, load
 from tablefeed.config.load import DEFAULT_PATH
 from tablefeed.ledger.engine import describe, sqlite_file
 from tablefeed.model import Ready
 
 FILES = sorted(path.name for path in KUBERNETES.iterdir())
 GROUP_OF_THE_IMAGE = 10001
+DAEMONS = ("tablefeed", "fleet")
+"""The services of the compose file that run `tablefeed run`."""
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
 
@@ -220,41 +222,82 @@ def test_a_pod_monitor_finds_the_pods_that_have_metrics() -> None:
     assert [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == ["http"]
 
 
-def test_the_compose_file_configures_by_the_environment_alone(tmp_path: Path) -> None:
-    """The daemon's settings load, and lead to the sandbox with the key that the sandbox wants."""
+def compose_settings(name: str, directory: Path) -> Settings:
+    """What a daemon of the compose file is configured with, where the user's environment adds nothing."""
+    environment = service_environment(compose()["services"][name])
+    filled_in = {key: re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value) for key, value in environment.items()}
+    return load(None, filled_in, default=directory / "none.toml")
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_the_compose_file_configures_by_the_environment_alone(name: str, tmp_path: Path) -> None:
+    """Each daemon's settings load, and lead to the sandbox with the key that the sandbox wants."""
     services = compose()["services"]
-    environment = service_environment(services["tablefeed"])
-    settings = load(None, environment, default=tmp_path / "none.toml")
+    settings = compose_settings(name, tmp_path)
     assert settings.api.base_url == "http://sandbox:8800"
     assert str(settings.api.api_key_file) == "/run/secrets/api-key"
     key = (COMPOSE.parent / compose()["secrets"]["api-key"]["file"]).read_text().strip()
     assert service_environment(services["sandbox"]) == {"TABLEFEED_SANDBOX_API_KEY": key}
-    assert key not in environment.values()
-    mounted = [entry["target"] for entry in services["tablefeed"]["volumes"] if isinstance(entry, dict)]
+    assert key not in service_environment(services[name]).values()
+    mounted = [entry["target"] for entry in services[name]["volumes"] if isinstance(entry, dict)]
     assert [str(feed.directory) for feed in settings.feeds] == mounted
-    grace = int(services["tablefeed"]["stop_grace_period"].removesuffix("s"))
+    grace = int(services[name]["stop_grace_period"].removesuffix("s"))
     assert grace > settings.service.shutdown_grace
 
 
-def test_the_compose_file_shows_the_page_to_this_machine_only() -> None:
-    """One port is published, on loopback, and it is the one that the daemon listens on."""
+def test_the_compose_file_shows_pages_to_this_machine_only() -> None:
+    """A port for each daemon is published, on loopback, and it is the one that the daemon listens on; no other is."""
     services = compose()["services"]
-    assert services["tablefeed"]["ports"] == ["127.0.0.1:8787:8787"]
-    assert service_environment(services["tablefeed"])["TABLEFEED_HTTP__LISTEN"] == ":8787"
-    assert "ports" not in services["sandbox"]
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"tablefeed": ["127.0.0.1:8787:8787"], "fleet": ["127.0.0.1:8788-8790:8787"]}
+    assert services["fleet"]["deploy"]["replicas"] == 8790 - 8788 + 1
+    assert {service_environment(services[name])["TABLEFEED_HTTP__LISTEN"] for name in DAEMONS} == {":8787"}
 
 
-def test_the_compose_file_starts_the_daemon_after_the_sandbox_and_confines_both() -> None:
-    """The sandbox has a health check that the daemon waits for; no service has more rights than it needs."""
+def test_the_compose_file_starts_each_daemon_after_what_it_needs_and_confines_all() -> None:
+    """What a daemon waits for has a health check without a shell; no service has more rights than it needs."""
     services = compose()["services"]
     assert services["tablefeed"]["depends_on"] == {"sandbox": {"condition": "service_healthy"}}
-    assert services["sandbox"]["healthcheck"]["test"][0] == "CMD"
-    for service in services.values():
-        assert service["image"] == f"tablefeed:{__version__}"
-        assert service["command"][0] in commands()
+    assert services["fleet"]["depends_on"] == {
+        needed: {"condition": "service_healthy"} for needed in ("sandbox", "postgres")
+    }
+    for needed in ("sandbox", "postgres"):
+        assert services[needed]["healthcheck"]["test"][0] == "CMD"
+    for name, service in services.items():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+        if name != "postgres":
+            assert service["image"] == f"tablefeed:{__version__}"
+            assert service["command"][0] in commands()
+
+
+def test_the_fleet_of_the_compose_file_is_apart_from_its_one_daemon(tmp_path: Path) -> None:
+    """It starts by its profile alone, and has a directory of its own, which all of its daemons share."""
+    services = compose()["services"]
+    assert {name for name, service in services.items() if service.get("profiles") == ["fleet"]} == {"fleet", "postgres"}
+    binds = {name: [it["source"] for it in services[name]["volumes"] if isinstance(it, dict)] for name in DAEMONS}
+    assert binds == {"tablefeed": ["../exports"], "fleet": ["../exports-of-fleet"]}
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"/{source.removeprefix('../')}/" for [source] in binds.values()} <= {*ignored}
+    assert all(feed.shared for feed in compose_settings("fleet", tmp_path).feeds)
+    assert not any(feed.shared for feed in compose_settings("tablefeed", tmp_path).feeds)
+
+
+def test_the_fleet_of_the_compose_file_finds_its_database(tmp_path: Path) -> None:
+    """User, password and database are those that PostgreSQL is made with, and no argument holds the password."""
+    server = compose()["services"]["postgres"]
+    made = service_environment(server)
+    url = service_environment(compose()["services"]["fleet"])["TABLEFEED_LEDGER__URL"]
+    user, password, database = (made[f"POSTGRES_{part}"] for part in ("USER", "PASSWORD", "DB"))
+    assert url == f"postgresql+psycopg://{user}:{password}@postgres/{database}"
+    assert password == "${TABLEFEED_DATABASE_PASSWORD:-sandbox}"
+    assert "command" not in server
+    assert password not in " ".join(server["healthcheck"]["test"])
+    assert {f"--username={user}", f"--dbname={database}"} <= {*server["healthcheck"]["test"]}
+    assert describe(compose_settings("fleet", tmp_path).ledger.url) == f"postgresql://postgres/{database}"
+    assert [volume.split(":")[0] for volume in server["volumes"]] == ["database"]
+    assert "database" in compose()["volumes"]
 
 
 def test_the_readmes_container_needs_no_file(tmp_path: Path) -> None:
