@@ -3,11 +3,15 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from support.daemon import Site, clean_environ
 from support.debian import ROOT
+from support.ports import free_port
+from tablefeed.errors import Exit
 
 UNIT = ROOT / "systemd/tablefeed.service"
 NEWER = ROOT / "systemd/tablefeed.service.d/10-systemd-254.conf"
@@ -68,3 +72,29 @@ def test_what_a_comment_offers_can_be_copied(tmp_path: Path) -> None:
     drop_in.write_text("\n".join(examples) + "\n")
     result = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert result.stdout + result.stderr == ""
+
+
+def settings_of(section: str) -> dict[str, str]:
+    """What one section of the unit says, without what its comments offer."""
+    part = UNIT.read_text().partition(f"\n[{section}]\n")[2].partition("\n[")[0]
+    return dict(line.split("=", 1) for line in part.splitlines() if "=" in line and not line.startswith("#"))
+
+
+def test_a_daemon_whose_postgresql_is_away_is_started_again_for_ever(tmp_path: Path) -> None:
+    """It ends with a code of failure that the unit does not except, and the unit counts no starts."""
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed here")
+    place = Site(tmp_path, "http://127.0.0.1:9")
+    place.feed("orders")
+    place.sections["ledger"] = {"url": f"postgresql+psycopg://tablefeed:secret@127.0.0.1:{free_port()}/tablefeed"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "tablefeed", "run", "--config", str(place.config)],
+        env=clean_environ(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == Exit.UNAVAILABLE, ended.stderr
+    assert "secret" not in ended.stdout + ended.stderr
+    service = settings_of("Service")
+    assert service["Restart"] == "on-failure"
+    assert str(ended.returncode) not in service["RestartPreventExitStatus"].split()
+    assert settings_of("Unit")["StartLimitIntervalSec"] == "0"
+    assert "StartLimit" not in NEWER.read_text()
+    assert "RestartPreventExitStatus" not in NEWER.read_text()
