@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.places import file_system
 from bench.rows.s3 import s5cmd_binary
 from bench.servers import nginx_binary
+from support.postgres import programs
 from support.rclone import rclone_binary
 from tablefeed import __version__
 
@@ -37,7 +38,8 @@ def versions() -> dict[str, str]:
         "tablefeed": __version__,
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
-        **{name: _distribution(name) for name in ("aiohttp", "uvloop", "requests")},
+        **{name: _distribution(name) for name in ("aiohttp", "uvloop", "requests", "psycopg")},
+        "PostgreSQL": _printed(str(servers / "postgres") if (servers := programs()) else None, "--version"),
         "nginx": _printed(nginx_binary(), "-v"),
         "curl": _printed("curl", "--version"),
         "rclone": _printed(rclone_binary(), "version"),

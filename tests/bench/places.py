@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.model import Plan
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a directory with a name of its own is made in it
+_REAL_DISK = Path("/var/tmp")  # noqa: S108  # so is this
 _ENOUGH = 2**29
 
 
@@ -23,6 +24,21 @@ def light_directory(plan: Plan) -> Iterator[Path]:
     fits = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH
     with tempfile.TemporaryDirectory(prefix="tablefeed-bench-", dir=_MEMORY if fits else plan.scratch) as name:
         yield Path(name)
+
+
+@contextmanager
+def public_directory(plan: Plan) -> Iterator[Path]:
+    """A directory that every user may enter, for a server that does not run as root; it is removed.
+
+    It is beside the benchmark's own, on the same disk, unless others may not go there.
+    """
+    beside = plan.scratch.parent
+    open_to_all = all(path.stat().st_mode & 0o001 for path in (beside, *beside.parents))
+    where = beside if open_to_all else _REAL_DISK
+    with tempfile.TemporaryDirectory(prefix="tablefeed-bench-", dir=where) as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
 
 
 def file_system(directory: Path) -> str:

@@ -18,8 +18,8 @@ from bench.pictures import pictures
 from bench.profile import kind, parsed, whose
 from bench.report import markdown, plain, sides, verdict
 from bench.results import Result, Setting, merged, read, write
+from bench.rows import fleet, rates, s3, streams
 from bench.rows import plain as plain_row
-from bench.rows import rates, s3, streams
 from bench.servers import NGINX_REMEDY, nginx_binary
 from support.daemon import clean_environ
 
@@ -110,6 +110,14 @@ async def test_what_is_missing_is_said_with_its_remedy(tmp_path: Path, monkeypat
     assert all("apt-get install nginx-light" in row.notes[0] and row.series == () for row in rows)
     told = plain([Result(row, SETTING) for row in rows])
     assert told.count("apt-get install nginx-light") == 3
+
+
+async def test_a_missing_postgresql_is_said_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a fleet are left out, and say how to get what they need."""
+    monkeypatch.setattr(fleet, "programs", lambda: None)
+    rows = await fleet.measure(Plan(Scale.SHORT, 1, tmp_path))
+    assert [row.number for row in rows] == [*fleet.NUMBERS]
+    assert all("apt-get install postgresql" in row.notes[0] and row.series == () for row in rows)
 
 
 async def test_a_row_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ class Postgres:
         """Its files."""
         return self.root / "data"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others of the server are children of."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, database: str, *, password: str = PASSWORD, user: str = USER, port: int | None = None) -> str:
         """As `[ledger] url` names a database of it."""
         return f"postgresql+psycopg://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
