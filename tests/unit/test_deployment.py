@@ -161,6 +161,8 @@ def test_pods_of_the_fleet_are_nodes_with_names_of_their_own(tmp_path: Path) -> 
     assert describe(settings.ledger.url) == "postgresql://postgres.example.com/tablefeed"
     assert settings.ledger.url == secrets()["tablefeed-ledger"]["url"]
     assert "postgresql+psycopg" not in (KUBERNETES / example.name).read_text()
+    of_a_file = {**example.environment, "TABLEFEED_LEDGER__URL": f"{settings.ledger.url}\n"}
+    assert load(tmp_path / CONFIGURATION, of_a_file).ledger.url == settings.ledger.url
 
 
 def test_the_fleet_shares_all_that_its_pods_have(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def _listen(value: str) -> str:
 def _ledger_url(value: str) -> str:
     right = 'use "sqlite:////var/lib/tablefeed/ledger.db" (four slashes: the path is absolute)'
     if value.startswith(("postgresql", "postgres:")):
-        return _database_url(value)
+        return _database_url(value.rstrip())  # a secret that is made of a file often ends with its newline
     if not re.fullmatch(r"sqlite:///(/[^?#\0]*[^/?#\0])", value):
         raise ValueError(f'must name an SQLite file: {right}; or a database: "{_DATABASE_FORM}"')
     return value
