@@ -9,6 +9,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from sqlalchemy import make_url
 
 from support.deployment import (
     COMPOSE,
@@ -314,6 +315,16 @@ def test_the_readmes_container_needs_no_file(tmp_path: Path) -> None:
     assert {str(settings.api.api_key_file), *(str(feed.directory) for feed in settings.feeds)} < mounted
     for command in words:
         assert int(command[command.index("--stop-timeout") + 1]) > settings.service.shutdown_grace
+
+
+def test_the_readmes_fleet_is_a_configuration(tmp_path: Path) -> None:
+    """What it says of several daemons loads as it stands there, and leaves the password to `.pgpass`."""
+    section = (ROOT / "README.md").read_text().partition("## Several daemons, one ledger\n")[2]
+    told = section.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / CONFIGURATION).write_text('[api]\ntenant_id = "tenant-123"\n' + told)
+    settings = load(tmp_path / CONFIGURATION, {"TABLEFEED_API_KEY": "none"})
+    assert (settings.fleet.node, settings.feeds[0].shared) == ("plant-07", True)
+    assert make_url(settings.ledger.url).password is None
 
 
 def test_the_image_is_built_on_a_pinned_python() -> None:
