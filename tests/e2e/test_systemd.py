@@ -378,3 +378,22 @@ def test_without_a_key_it_says_which_file_to_write(fresh: Machine) -> None:
     fresh.run("systemctl", "start", "tablefeed")
     drop(fresh, "one.csv")
     until_archived(fresh, "one.csv")
+
+
+def test_a_service_whose_postgresql_is_away_is_started_again_until_its_ledger_is_there(fresh: Machine) -> None:
+    """The driver works in the confinement of the unit, and nobody has to start the service by hand afterwards."""
+    configure(fresh, "orders")
+    fresh.shell(DROP_IN)
+    url = "postgresql+psycopg://tablefeed:secret@127.0.0.1:5/tablefeed"
+    adapt(fresh, "RestartSec=100ms", f"Environment=TABLEFEED_LEDGER__URL={url}")
+    fresh.run("systemctl", "enable", "tablefeed")
+    fresh.run("systemctl", "start", "--no-block", "tablefeed")
+    fresh.until(lambda: int(fresh.show("NRestarts")["NRestarts"]) >= 2)
+    told = fresh.journal()
+    assert "status=69" in told
+    assert "PostgreSQL does not answer as it should" in told
+    assert "secret" not in told
+    adapt(fresh, "RestartSec=100ms")
+    fresh.until(lambda: fresh.show("ActiveState")["ActiveState"] == "active")
+    drop(fresh, "one.csv")
+    until_archived(fresh, "one.csv")
