@@ -327,6 +327,14 @@ def test_the_image_runs_as_a_fixed_ordinary_user_with_pinned_libraries() -> None
     assert any("--constraint .ci/constraints.txt" in line for line in lines)
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "systemd/install"])
+def test_what_is_installed_has_the_extras_of_operators(name: str) -> None:
+    """Image and service have all extras but the developers': neither checksums nor PostgreSQL need another step."""
+    extras = PROJECT["project"]["optional-dependencies"].keys() - {"dev"}
+    (installed,) = re.findall(r"'\.\[([\w,]+)\]'", (ROOT / name).read_text())
+    assert {*installed.split(",")} == extras == {"crc64", "postgres"}
+
+
 def test_the_image_is_built_from_all_that_it_copies() -> None:
     """What the Dockerfile copies from the tree is let through by .dockerignore, and exists."""
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}

@@ -98,9 +98,9 @@ async def _delivering(plan: Plan, directory: Path, server: Postgres) -> Row:
                 "once in each run, and counts that of autovacuum too. PostgreSQL's CPU is that of all its processes."
             ),
             (
-                "Daemons, PostgreSQL and nginx share the machine's cores: three nodes are not faster here, and are "
-                "not meant to be. What counts is what a file costs. PostgreSQL runs with 64 MB of shared buffers, "
-                "and else as it is by default: what is committed is on the disk."
+                "Daemons, PostgreSQL and nginx share the machine's cores, so that the rates say little of nodes that "
+                "have machines of their own: what counts is what a file costs. PostgreSQL runs with 64 MB of shared "
+                "buffers, and else as it is by default: what is committed is on the disk."
             ),
         ),
     )
