@@ -15,6 +15,8 @@ from support import engine as engines
 from support.daemon import KEY, contents
 from support.deployment import CONFIGURATION, Document, Example
 from support.engine import CONFINED, USER, Container, Engine
+from support.postgres import PASSWORD, Postgres
+from support.postgres import USER as DATABASE_USER
 from support.stores import Server, serving
 from tablefeed import __version__
 from tablefeed.lease import Writer
@@ -296,14 +298,14 @@ class Pod:
             answers[name] = int(output)
         return answers
 
-    async def start(self, name: str, network: str, **environ: str) -> Container:
-        """Start one of the containers."""
+    async def start(self, name: str, *more: str, **environ: str) -> Container:
+        """Start one of the containers, with more options: those of its network."""
         container = self._example.container(name)
         context: Any = self._example.pod["securityContext"]
         options = (
             [*CONFINED] if name == "tablefeed" else [*CONFINED[:-2], f"--volume={self.program}:/usr/bin/export-orders"]
         )
-        options += [network, f"--user={context['runAsUser']}:{context['runAsGroup']}"]
+        options += [*more, f"--user={context['runAsUser']}:{context['runAsGroup']}"]
         options += [f"--group-add={context['fsGroup']}"]
         for mount in container["volumeMounts"]:
             mode = ":ro" if mount.get("readOnly") else ""
@@ -346,3 +348,45 @@ async def test_one_pass_after_an_export_delivers_all(engine: Engine, tmp_path: P
     assert await delivery.code() == 0, await delivery.log()
     assert await is_empty(pod.exports)
     assert sorted(contents(data / "objects").values()) == [b"one", b"two"]
+
+
+async def test_the_fleets_pods_share_a_volume_and_a_ledger(engine: Engine, tmp_path: Path, postgres: Postgres) -> None:
+    """Two pods of one Deployment deliver each file once between them, and the password shows in no log."""
+    example = Example("fleet.yaml")
+    pod = Pod(engine, example, tmp_path)
+    volume(pod.exports / "orders")
+    (tmp_path / "configuration" / CONFIGURATION).write_text(
+        example.configuration.replace('settle = "30s"', 'settle = "1s"')
+    )
+    database = postgres.database().rpartition("/")[2]
+    socket = f"{DATABASE_USER}:{PASSWORD}@/{database}?host=/run/postgresql&port={postgres.port}"
+    environ = {
+        "TABLEFEED_API__BASE_URL": "http://127.0.0.1:8800",
+        "TABLEFEED_LEDGER__URL": f"postgresql+psycopg://{socket}",
+    }
+    where = f"--volume={postgres.root}:/run/postgresql"
+    first = await pod.start("tablefeed", "--network=none", where, **environ, TABLEFEED_FLEET__NODE="first")
+    await sandbox(engine, data := volume(tmp_path / "data"), share_network(first))
+    beside = {"TABLEFEED_FLEET__NODE": "second", "TABLEFEED_HTTP__LISTEN": ":8788"}
+    second = await pod.start("tablefeed", share_network(first), where, **environ, **beside)
+    for container in (first, second):
+        await container.until_event("ready")
+    assert await pod.probed(first) == {"startupProbe": 200, "livenessProbe": 200, "readinessProbe": 200}
+    names = [f"orders-{number:03}.csv" for number in range(100)]
+    for name in names:
+        (pod.exports / "orders" / name).write_text(name)
+        os.chown(pod.exports / "orders" / name, USER, USER)
+
+    async def all_archived() -> bool:
+        return postgres.execute(database, "SELECT count(*) FROM files WHERE state = 'archived'") == str(len(names))
+
+    await engines.until(all_archived)
+    sent = [len(await container.events("file_archived")) for container in (first, second)]
+    assert sum(sent) == len(names)
+    assert min(sent) > 0
+    assert sorted(contents(pod.exports / "orders" / "archive")) == names
+    assert sorted(body.decode() for body in contents(data / "objects").values()) == names
+    assert postgres.execute(database, "SELECT name FROM nodes ORDER BY name").split() == ["first", "second"]
+    for container in (second, first):
+        assert await container.end() == 0
+        assert PASSWORD not in await container.log()
