@@ -1,0 +1,375 @@
+"""A fleet of nodes and one PostgreSQL as a discrete-event model. All times are seconds.
+
+A *lot* is a few files of one node that go their way together; a file alone is a lot of one. A lot makes five changes
+of the ledger, one after the other. A node commits what has gathered while its last commit ran as one transaction
+(group commit), and PostgreSQL flushes the commits of all nodes that are ready together.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from heapq import heapify, heappop, heappush, heapreplace
+from random import Random
+from typing import Any
+
+
+class Change(IntEnum):
+    """The changes of a lot, in order."""
+
+    QUEUED = 0
+    CLAIMED = 1
+    GRANTED = 2
+    UPLOADED = 3
+    ARCHIVED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What everything costs, and the limits."""
+
+    cores: int
+    """Of PostgreSQL."""
+    transaction: float
+    """CPU of PostgreSQL for a transaction that changes something, beside its rows."""
+    row: float
+    """CPU of PostgreSQL for each row in it."""
+    read: float
+    """CPU of PostgreSQL for a transaction that only reads."""
+    flush: float
+    """From the end of a transaction's work to its commit on the disk."""
+    wal_rate: float
+    """Bytes a second that can be written."""
+    wal_of_row: float
+    """Bytes of one change of one file."""
+    api_rate: float
+    """Calls a second of the whole fleet."""
+    api: float
+    """How long a call takes."""
+    upload: float
+    move: float
+    node_cpu: float
+    """CPU of a node for a file."""
+    feed_row_share: float = 1.0
+    """Of the commits that may change a shared feed's row: how many do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a node has to do."""
+
+    lot: int = 1
+    """Files of a lot."""
+    reads: float = 0.0
+    """Transactions of a lot that only read, before its claim."""
+    arrivals: float = 0.0
+    """Lots that come to a node in a second, at random."""
+    backlog: int = 0
+    """Lots that a node has in flight all the time, from a queue without end; 0: only what arrives."""
+    feed_row: frozenset[Change] = frozenset()
+    """Changes whose commit also changes the one row of a feed that all nodes share."""
+    beat_every: float = 0.0
+    """Between two heartbeats of a node; 0: none."""
+    read_every: float = 0.0
+    """Between two other transactions of a node that only read; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was seen between the warm-up and the end."""
+
+    seconds: float
+    files: float
+    """A second."""
+    transactions: float
+    """A second, of PostgreSQL; those of heartbeats and those that only read too."""
+    cpu: float
+    """Of PostgreSQL's cores: which part was at work."""
+    wal: float
+    """Bytes a second."""
+    api: float
+    """Calls a second."""
+    node_cpu: float
+    """Of one core of a node."""
+    feed_row: float
+    """Which part of the time the shared feed's row was locked."""
+    delay: float
+    """What the ledger added to a file's way, the median; 0 where no file came."""
+    delay_95: float
+    slowest_beat: float
+
+
+class Postgres:
+    """Cores that take transactions in the order of their arrival, and a log that is flushed for many of them at once.
+
+    Both are worked out at the arrival, so that a transaction needs no event of its own.
+    """
+
+    def __init__(self, cores: int, flush: float, wal_rate: float) -> None:
+        self._free = [0.0] * cores
+        self._flush = flush
+        self._wal_rate = wal_rate
+        self._begins = self._ends = -1.0
+        """Of the last flush."""
+        self._assigned = 0.0
+        self.transactions = 0
+        self.wal = 0.0
+
+    def work(self, now: float, cpu: float) -> float:
+        """One transaction that only reads; returns when it has ended."""
+        end = max(now, self._free[0]) + cpu
+        heapreplace(self._free, end)
+        self._assigned += cpu
+        self.transactions += 1
+        return end
+
+    def commit(self, now: float, cpu: float, wal: float) -> float:
+        """One transaction with so many bytes of log; returns when it is durable."""
+        ready = self.work(now, cpu)
+        self.wal += wal
+        if ready > self._begins:
+            self._begins = max(ready, self._ends)
+            self._ends = self._begins + self._flush
+        self._ends += wal / self._wal_rate
+        return self._ends
+
+    def busy(self, now: float) -> float:
+        """CPU seconds spent until now."""
+        return self._assigned - sum(max(0.0, free - now) for free in self._free)
+
+
+class Node:
+    """One daemon."""
+
+    __slots__ = ("committing", "cpu_free", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Lot] = []
+        self.committing: list[Lot] = []
+        self.cpu_free = 0.0
+
+
+class Lot:
+    """Files on their way."""
+
+    __slots__ = ("change", "node", "since", "waited")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.change = Change.QUEUED
+        self.since = 0.0
+        self.waited = 0.0
+
+
+@dataclass(slots=True)
+class _Mark:
+    """The counters at one time."""
+
+    now: float
+    files: int
+    transactions: int
+    busy: float
+    wal: float
+    calls: int
+    locked: float
+
+
+class Fleet:
+    """So many nodes under a load."""
+
+    def __init__(self, world: World, load: Load, nodes: int, *, seed: int = 1) -> None:
+        self._world = world
+        self._load = load
+        self._nodes = [Node() for _ in range(nodes)]
+        self._random = Random(seed)
+        self._postgres = Postgres(world.cores, world.flush, world.wal_rate)
+        self._now = 0.0
+        self._number = 0
+        self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._api_free = 0.0
+        self._calls = 0
+        self._files = 0
+        self._delays: list[float] = []
+        self._slowest_beat = 0.0
+        self._row_waits: deque[Node] = deque()
+        """Nodes whose commit waits for the shared feed's row."""
+        self._row_holder: Node | None = None
+        self._locked = self._locked_at = 0.0
+        self._lot_wal = world.wal_of_row * load.lot
+        self._lot_rows = world.row * load.lot
+        self._begin()
+
+    def run(self, *, seconds: float = 0.0, warm_files: int = 0, files: int = 0) -> Outcome:
+        """Go on until so many files are through, after so many that are not counted; or for so many seconds."""
+        self._go(lambda: self._files >= warm_files)
+        before = self._mark()
+        self._delays.clear()
+        self._slowest_beat = 0.0
+        until, goal = before.now + seconds, before.files + files
+        if seconds:
+            self._at(until, lambda _: None, None)
+            self._go(lambda: self._now >= until)
+        else:
+            self._go(lambda: self._files >= goal)
+        return self._outcome(before, self._mark())
+
+    def _go(self, enough: Callable[[], bool]) -> None:
+        events = self._events
+        while events and not enough():
+            self._now, _, call, what = heappop(events)
+            call(what)
+
+    def _at(self, when: float, call: Callable[[Any], None], what: Any) -> None:
+        # The number keeps the order of what happens at the same time, so that a run can be repeated.
+        self._number += 1
+        heappush(self._events, (when, self._number, call, what))
+
+    def _begin(self) -> None:
+        load, uniform = self._load, self._random.uniform
+        for node in self._nodes:
+            for every, call in ((load.beat_every, self._beat), (load.read_every, self._read)):
+                if every:
+                    self._number += 1
+                    self._events.append((uniform(0, every), self._number, call, node))
+            for _ in range(load.backlog):
+                self._number += 1
+                # At any of its changes, so that not all go through each of them at the same time.
+                lot = Lot(node)
+                lot.change = Change(self._random.randrange(len(Change)))
+                self._events.append((uniform(0, 1), self._number, self._submit, lot))
+        heapify(self._events)
+        if load.arrivals:
+            self._arrive(None)
+
+    def _arrive(self, node: Node | None) -> None:
+        if node is not None:
+            self._enter(Lot(node))
+        gap = self._random.expovariate(self._load.arrivals * len(self._nodes))
+        self._at(self._now + gap, self._arrive, self._random.choice(self._nodes))
+
+    def _beat(self, node: Node) -> None:
+        world = self._world
+        durable = self._postgres.commit(self._now, world.transaction + world.row, world.wal_of_row)
+        self._slowest_beat = max(self._slowest_beat, durable - self._now)
+        self._at(self._now + self._load.beat_every, self._beat, node)
+
+    def _read(self, node: Node) -> None:
+        self._postgres.work(self._now, self._world.read)
+        self._at(self._now + self._load.read_every, self._read, node)
+
+    def _enter(self, lot: Lot) -> None:
+        lot.change = Change.QUEUED
+        lot.waited = 0.0
+        self._submit(lot)
+
+    def _submit(self, lot: Lot) -> None:
+        """The lot's next change waits for its node's next commit."""
+        lot.since = self._now
+        node = lot.node
+        node.waiting.append(lot)
+        if not node.committing:
+            self._gather(node)
+
+    def _gather(self, node: Node) -> None:
+        """All that waits becomes one transaction, which may have to wait for the feed's row."""
+        node.committing, node.waiting = node.waiting, []
+        rows = self._load.feed_row
+        if rows and any(lot.change in rows for lot in node.committing) and self._touches_row():
+            if self._row_holder is not None:
+                self._row_waits.append(node)
+                return
+            self._row_holder, self._locked_at = node, self._now
+        self._commit(node)
+
+    def _touches_row(self) -> bool:
+        return self._random.random() < self._world.feed_row_share
+
+    def _commit(self, node: Node) -> None:
+        lots = len(node.committing)
+        cpu = self._world.transaction + self._lot_rows * lots
+        self._at(self._postgres.commit(self._now, cpu, self._lot_wal * lots), self._durable, node)
+
+    def _durable(self, node: Node) -> None:
+        if self._row_holder is node:
+            self._locked += self._now - self._locked_at
+            self._row_holder = None
+            if self._row_waits:
+                self._row_holder, self._locked_at = self._row_waits.popleft(), self._now
+                self._commit(self._row_holder)
+        for lot in node.committing:
+            lot.waited += self._now - lot.since
+            self._go_on(lot)
+        node.committing = []
+        if node.waiting:
+            self._gather(node)
+
+    def _go_on(self, lot: Lot) -> None:
+        """What follows a change that is durable."""
+        world, now = self._world, self._now
+        match lot.change:
+            case Change.QUEUED:
+                lot.change = Change.CLAIMED
+                self._ask(lot)
+            case Change.CLAIMED:
+                lot.change = Change.GRANTED
+                self._at(self._let_in() + self._about(world.api), self._submit, lot)
+            case Change.GRANTED:
+                lot.change = Change.UPLOADED
+                node = lot.node
+                node.cpu_free = max(now, node.cpu_free) + world.node_cpu * self._load.lot
+                self._at(node.cpu_free + self._about(world.upload), self._submit, lot)
+            case Change.UPLOADED:
+                lot.change = Change.ARCHIVED
+                self._at(now + world.move, self._submit, lot)
+            case Change.ARCHIVED:
+                self._files += self._load.lot
+                self._delays.append(lot.waited)
+                if self._load.backlog:
+                    self._enter(lot)
+
+    def _ask(self, lot: Lot) -> None:
+        """The questions before a claim."""
+        reads = self._load.reads
+        count = int(reads) + (self._random.random() < reads % 1)
+        answered = self._now
+        for _ in range(count):
+            answered = max(answered, self._postgres.work(self._now, self._world.read))
+        lot.waited += answered - self._now
+        self._at(answered, self._submit, lot)
+
+    def _let_in(self) -> float:
+        """When the API has taken one call for each file of a lot."""
+        self._calls += self._load.lot
+        begin = max(self._now, self._api_free)
+        self._api_free = begin + self._load.lot / self._world.api_rate
+        return begin
+
+    def _about(self, seconds: float) -> float:
+        return seconds * self._random.uniform(0.5, 1.5)
+
+    def _mark(self) -> _Mark:
+        locked = self._locked + (self._now - self._locked_at if self._row_holder is not None else 0.0)
+        postgres = self._postgres
+        behind = max(0.0, self._api_free - self._now)
+        # Calls that still wait to be let in have not been taken.
+        calls = self._calls - (round(behind * self._world.api_rate) if behind else 0)
+        busy = postgres.busy(self._now)
+        return _Mark(self._now, self._files, postgres.transactions, busy, postgres.wal, calls, locked)
+
+    def _outcome(self, before: _Mark, after: _Mark) -> Outcome:
+        seconds = after.now - before.now
+        delays = sorted(self._delays)
+        files = (after.files - before.files) / seconds
+        return Outcome(
+            seconds=seconds,
+            files=files,
+            transactions=(after.transactions - before.transactions) / seconds,
+            cpu=(after.busy - before.busy) / seconds / self._world.cores,
+            wal=(after.wal - before.wal) / seconds,
+            api=(after.calls - before.calls) / seconds,
+            node_cpu=files * self._world.node_cpu / len(self._nodes),
+            feed_row=(after.locked - before.locked) / seconds,
+            delay=delays[len(delays) // 2] if delays else 0.0,
+            delay_95=delays[len(delays) * 95 // 100] if delays else 0.0,
+            slowest_beat=self._slowest_beat,
+        )
