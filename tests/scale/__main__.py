@@ -29,15 +29,27 @@ def renew(kept: dict[str, Any]) -> dict[str, Any]:
     return kept | {"outcomes": told(outcomes), "model_of_checks": [each.model for each in checks]}
 
 
-def publish(kept: dict[str, Any], out: Path) -> None:
-    """Write the file, and what is made of it alone."""
+def made(kept: dict[str, Any]) -> dict[str, str]:
+    """File names and texts: the file itself, and what is made of it alone."""
     figures, known = read_figures(kept["figures"])
     results = heard(kept["outcomes"])
     pairs = zip(kept["checks"], kept["model_of_checks"], strict=True)
     checks = [Held(Check(**check), model) for check, model in pairs]
-    (out / "scale.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
-    (out / "scale.svg").write_text(drawing(figures, results))
-    (out / "scale.md").write_text(page(figures, known, results, checks))
+    return {
+        "scale.json": json.dumps(kept, indent=2, ensure_ascii=False) + "\n",
+        "scale.svg": drawing(figures, results),
+        "scale.md": page(figures, known, results, kept["updates"], checks),
+    }
+
+
+def with_values(kept: dict[str, Any], values: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """The same with other values of some figures. Raises ValueError where one is not known."""
+    figures = {**kept["figures"]}
+    for name, value in values:
+        if name not in figures:
+            raise ValueError(f"no such figure: {name}; there are {', '.join(figures)}")
+        figures[name] = figures[name] | {"value": value, "measured": False, "source": "given on the command line"}
+    return kept | {"figures": figures}
 
 
 def with_measured(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -45,22 +57,17 @@ def with_measured(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     figures = {name: {**each} for name, each in kept["figures"].items()}
     for name, found in new["figures"].items():
         figures[name] |= {**found, "measured": True}
-    return kept | {"figures": figures, "checks": new["checks"]}
+    return kept | {"figures": figures, "updates": new["updates"], "checks": new["checks"]}
 
 
 def main(given: Sequence[str]) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser("scale", description="How many nodes one PostgreSQL carries, by a model")
-    parser.add_argument("--measure", action="store_true", help="measure a PostgreSQL on this machine first")
-    parser.add_argument("--seconds", type=int, default=5, help="how long each of some twenty measurements takes (5)")
-    parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="a directory on a real disk")  # noqa: S108
-    parser.add_argument("--out", type=Path, default=DOCS, help="where scale.json is read and all is written (docs)")
-    wanted = parser.parse_args(given)
+    wanted = _arguments(given)
     try:
-        kept = json.loads((wanted.out / "scale.json").read_text())
+        kept = with_values(json.loads((wanted.out / "scale.json").read_text()), wanted.set)
         read_figures(kept["figures"])
     except (OSError, ValueError, KeyError) as error:
-        _tell(f"{os.path.relpath(wanted.out)}/scale.json cannot be used: {error}")
+        _tell(f"The figures in {os.path.relpath(wanted.out)}/scale.json cannot be used: {error}")
         return 1
     if wanted.measure:
         programs = binaries()
@@ -68,9 +75,30 @@ def main(given: Sequence[str]) -> int:
             _tell(f"Nothing is measured. {REMEDY}")
             return 1
         kept = with_measured(kept, measured(programs, wanted.scratch, wanted.seconds, _tell))
-    publish(renew(kept), wanted.out)
-    _tell(f"Written: scale.json, scale.md and scale.svg, in {os.path.relpath(wanted.out)}")
+    texts = made(renew(kept))
+    if wanted.set:
+        print(texts["scale.md"])
+        return 0
+    for name, text in texts.items():
+        (wanted.out / name).write_text(text)
+    _tell(f"Written: {', '.join(texts)}, in {os.path.relpath(wanted.out)}")
     return 0
+
+
+def _arguments(given: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("scale", description="How many nodes one PostgreSQL carries, by a model")
+    parser.add_argument("--measure", action="store_true", help="measure a PostgreSQL on this machine first")
+    parser.add_argument("--seconds", type=int, default=5, help="how long each of some twenty measurements takes (5)")
+    parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="a directory on a real disk")  # noqa: S108
+    parser.add_argument("--out", type=Path, default=DOCS, help="where scale.json is read and all is written (docs)")
+    what_if = "another value of a figure: the page is only printed"
+    parser.add_argument("--set", type=_value, action="append", default=[], metavar="NAME=VALUE", help=what_if)
+    return parser.parse_args(given)
+
+
+def _value(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
 
 
 def _tell(text: str) -> None:

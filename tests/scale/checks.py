@@ -20,13 +20,15 @@ class Held:
 def held_beside(figures: Figures, check: Check) -> Held:
     """Each client is a node with one lot that only changes the ledger.
 
-    pgbench's own CPU is taken from the cores too, and all takes longer by what others took of them.
+    pgbench's own CPU is taken from the cores too, and all takes longer where others left less of them than the clients
+    can use.
     """
     world = world_of(figures)
-    slower = check.cores / max(0.1, check.cores - check.others)
+    cores = min(check.clients, check.cores)
+    slower = cores / min(cores, max(0.1, check.cores - check.others))
     world = replace(
         world,
-        cores=check.cores,
+        cores=cores,
         flush=check.flush_ms / 1e3,
         transaction=(world.transaction + check.client_us / 1e6) * slower,
         row=world.row * slower,

@@ -79,7 +79,7 @@ class Check:
 
 
 def measured(programs: Path, scratch: Path, seconds: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """New values of figures with their sources, and the checks. Takes some twenty times `seconds`."""
+    """New values of figures with their sources, updates of one row, and the checks: some twenty times `seconds`."""
     with cluster(programs, scratch) as server:
         server.sql(tables())
         version = server.sql("SHOW server_version;").split()[0]
@@ -89,8 +89,9 @@ def measured(programs: Path, scratch: Path, seconds: int, tell: Callable[[str], 
         )
         values = _costs(server, seconds, tell)
         figures = {name: {"value": _rounded(value), "source": source} for name, value in values.items()}
-        flush = _rounded(_flush(server, seconds, tell) * 1e3)
-        return {"figures": figures, "checks": [asdict(check) for check in _checks(server, seconds, flush, tell)]}
+        updates, flush_ms = _updates(server, seconds, tell)
+        checks = [asdict(check) for check in _checks(server, seconds, flush_ms, tell)]
+        return {"figures": figures, "updates": updates, "checks": checks}
 
 
 def _rounded(value: float) -> float:
@@ -124,10 +125,21 @@ def _costs(server: Cluster, seconds: int, tell: Callable[[str], None]) -> dict[s
     }
 
 
-def _flush(server: Cluster, seconds: int, tell: Callable[[str], None]) -> float:
-    tell("What a commit waits for the disk")
-    durable, other = (server.bench(_BEAT, clients=1, seconds=seconds, durable=sync) for sync in (True, False))
-    return max(0.0, durable.latency - other.latency)
+def _updates(server: Cluster, seconds: int, tell: Callable[[str], None]) -> tuple[list[dict[str, float]], float]:
+    """What a transaction that updates one row takes, by the number of connections; a commit's wait for the disk."""
+    tell("Updates of one row, and what a commit waits for the disk")
+    durable = {clients: server.bench(_BEAT, clients=clients, seconds=seconds) for clients in (1, 4, 16)}
+    not_durable = server.bench(_BEAT, clients=1, seconds=seconds, durable=False)
+    updates = [
+        {
+            "clients": clients,
+            "ms": _rounded(run.latency * 1e3),
+            "per_second": _rounded(run.per_second),
+            "cpu_us": _rounded(run.cpu / run.scripts * 1e6),
+        }
+        for clients, run in durable.items()
+    ]
+    return updates, _rounded(max(0.0, durable[1].latency - not_durable.latency) * 1e3)
 
 
 def _checks(server: Cluster, seconds: int, flush_ms: float, tell: Callable[[str], None]) -> list[Check]:
@@ -162,9 +174,9 @@ def _children_cpu() -> float:
 
 
 def _machine_cpu() -> float:
-    """Seconds of CPU that all cores have been busy, without what they waited for disks."""
-    user, nice, system, _, _, hard, soft, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + hard + soft) / os.sysconf("SC_CLK_TCK")
+    """Seconds that all cores have been busy, or that the host gave to others; without what they waited for disks."""
+    user, nice, system, _, _, hard, soft, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + hard + soft + stolen) / os.sysconf("SC_CLK_TCK")
 
 
 def _log_position(server: Cluster) -> int:

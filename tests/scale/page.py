@@ -65,7 +65,13 @@ def drawing(figures: Figures, results: Sequence[Result]) -> str:
     )
 
 
-def page(figures: Figures, known: Mapping[str, Figure], results: Sequence[Result], checks: Sequence[Held]) -> str:
+def page(
+    figures: Figures,
+    known: Mapping[str, Figure],
+    results: Sequence[Result],
+    updates: Sequence[Mapping[str, float]],
+    checks: Sequence[Held],
+) -> str:
     """The whole of `docs/scale.md`."""
     share, ledger = (_of(results, name) for name in ("share", "ledger"))
     values = _numbers(figures) | {
@@ -77,6 +83,7 @@ def page(figures: Figures, known: Mapping[str, Figure], results: Sequence[Result
         "nights": _nights(figures, results),
         "backlog": _backlog(figures, share, ledger),
         "slowest": _time(max((each.outcome.slowest_beat for each in (*share.values(), *ledger.values())), default=0)),
+        "updates": _updates(updates),
         "checks": _checks(checks),
         "figures": _figures(known),
     }
@@ -117,6 +124,7 @@ def _numbers(figures: Figures) -> dict[str, str]:
         "rows_kept": kept,
         "kept_gb": kept * figures.ledger_bytes_per_file / 1e9,
         "dead": rows * (CHANGES - 1),
+        "vacuum_days": kept / 5 / (rows * (CHANGES - 1)),
         "api_rate": figures.api_calls_per_second,
         "changes": CHANGES,
         "in_flight": figures.files_in_flight,
@@ -185,6 +193,17 @@ def _backlog(figures: Figures, share: Mapping[int, Result], ledger: Mapping[int,
         rows.append([*cells, _time(seen.delay), fullest, other])
     head = ("nodes", "files/s", "tx/file", "CPU", "WAL", "API", "nodes' CPU", "feed's row", "delay", "fullest", "alone")
     return _table(head, rows)
+
+
+def _updates(updates: Sequence[Mapping[str, float]]) -> str:
+    if not updates:
+        return ""
+    told = [
+        f"{figure(each['ms'])} ms with {figure(each['clients'])} ({figure(each['per_second'])} a second,"
+        f" {figure(each['cpu_us'])} µs of CPU each)"
+        for each in updates
+    ]
+    return f"A durable update of one small row took {', '.join(told)} connections on the machine that was measured."
 
 
 def _checks(checks: Sequence[Held]) -> str:

@@ -162,29 +162,59 @@ def test_nights_that_ask_for_too_much_are_told_from_others(figures: Figures) -> 
     assert not keeps_up(figures, border + 1)
 
 
-def test_the_page_and_its_picture_are_what_the_file_gives(tmp_path: Path) -> None:
+def test_the_page_and_its_picture_are_what_the_file_gives() -> None:
     """Text and figures cannot disagree: all of it is made of `docs/scale.json`."""
-    command.publish(KEPT, tmp_path)
-    for name in ("scale.md", "scale.svg", "scale.json"):
-        assert (tmp_path / name).read_text() == (DOCS / name).read_text(), f"docs/{name}: run `make scale`"
+    texts = command.made(KEPT)
+    assert set(texts) == {"scale.json", "scale.md", "scale.svg"}
+    for name, text in texts.items():
+        assert (DOCS / name).read_text() == text, f"docs/{name}: run `make scale`"
 
 
-def test_the_outcomes_in_the_file_are_those_of_its_figures(
-    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_outcomes_in_the_file_are_those_of_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes a figure and not the page is told; the sizes that are quick to run stand for all."""
     monkeypatch.setattr(command, "SIZES", QUICK)
     new = command.renew(KEPT)
     assert new["outcomes"] == [each for each in KEPT["outcomes"] if each["nodes"] in QUICK]
     assert new["model_of_checks"] == KEPT["model_of_checks"]
     assert told(heard(new["outcomes"])) == new["outcomes"]
-    command.publish(new, tmp_path)
 
 
 def test_the_model_is_near_a_real_postgresql(figures: Figures) -> None:
     """Where the same was measured, it says neither half nor double of it, in the middle of all checks."""
     parts = sorted(held_beside(figures, Check(**each)).model / each["files"] for each in KEPT["checks"])
     assert 0.5 < parts[len(parts) // 2] < 2
+
+
+def test_other_values_are_tried_without_a_change_of_any_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--set` prints a page that says so; without it the same command writes the three files anew."""
+    monkeypatch.setattr(command, "SIZES", (1, 10))
+    (tmp_path / "scale.json").write_text(json.dumps(KEPT | {"checks": []}))
+    assert command.main(["--out", str(tmp_path), "--set", "postgres_cores=32", "--set", "flush_ms=5"]) == 0
+    out = capsys.readouterr().out
+    assert "A PostgreSQL of 32 cores" in out
+    assert "takes 5 ms" in out
+    assert "given on the command line" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["scale.json"]
+    assert command.main(["--out", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scale.json", "scale.md", "scale.svg"]
+    assert json.loads((tmp_path / "scale.json").read_text())["figures"] == KEPT["figures"]
+
+
+def test_a_figure_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the command line as in the file, with an exit code that is not 0."""
+    assert command.main(["--out", str(DOCS), "--set", "postgres_core=32"]) == 1
+    assert "no such figure: postgres_core; there are" in capsys.readouterr().err
+    assert command.main(["--out", str(tmp_path)]) == 1
+    assert "scale.json cannot be used: " in capsys.readouterr().err
+
+
+def test_measuring_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without PostgreSQL's programs nothing is run and nothing changes."""
+    monkeypatch.setattr(command, "binaries", lambda: None)
+    assert command.main(["--measure"]) == 1
+    assert "apt-get install postgresql" in capsys.readouterr().err
 
 
 def test_figures_that_say_not_where_they_come_from_are_refused() -> None:
@@ -204,6 +234,8 @@ def test_figures_that_say_not_where_they_come_from_are_refused() -> None:
 
 def test_measured_values_take_the_place_of_assumed_ones(figures: Figures) -> None:
     """Only those that were measured, with their source and marked so."""
-    new = command.with_measured(KEPT, {"figures": {"flush_ms": {"value": 3, "source": "here"}}, "checks": []})
+    new = command.with_measured(
+        KEPT, {"figures": {"flush_ms": {"value": 3, "source": "here"}}, "updates": [], "checks": []}
+    )
     assert new["figures"]["flush_ms"] == KEPT["figures"]["flush_ms"] | {"value": 3, "measured": True, "source": "here"}
     assert world_of(read_figures(new["figures"])[0]) == replace(world_of(figures), flush=0.003)
