@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from scale.figures import Figures
-from scale.model import Change, Fleet, Load, Outcome, World
+from scale.model import Fleet
+from scale.world import Change, Load, Outcome, World
 
 SIZES = (1, 3, 10, 100, 1_000, 10_000, 100_000)
 QUICK = (1, 3, 10, 100)

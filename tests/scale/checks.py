@@ -6,7 +6,8 @@ from math import inf
 from scale.cases import world_of
 from scale.figures import Figures
 from scale.measure import Check
-from scale.model import Change, Fleet, Load
+from scale.model import Fleet
+from scale.world import Change, Load
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from scale.cases import CHANGES
 from scale.cluster import Cluster, cluster
-from scale.model import Change
+from scale.world import Change
 from tablefeed.ledger.schema import metadata
 
 TOGETHER = 16

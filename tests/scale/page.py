@@ -209,18 +209,19 @@ def _updates(updates: Sequence[Mapping[str, float]]) -> str:
 def _checks(checks: Sequence[Held]) -> str:
     if not checks:
         return "It has not been held beside a real PostgreSQL yet: `make scale ARGS=--measure` does that."
+    ratios = [each.model / each.check.files for each in checks]
     rows = []
-    for each in checks:
+    for each, ratio in zip(checks, ratios, strict=True):
         check = each.check
         cells = [str(check.clients), str(check.files_together), "one" if check.shared else "one each"]
-        cells += [figure(check.files), figure(each.model), f"{each.model / check.files:.2f} ×", f"{check.others:.1f}"]
+        cells += [figure(check.files), figure(each.model), f"{ratio:.2f} ×", f"{check.others:.1f}"]
         rows.append(cells)
     head = ("clients", "files a commit", "feed", "PostgreSQL: files/s", "model: files/s", "ratio", "cores of others")
     return f"""\
 The model beside a real PostgreSQL: pgbench makes the ledger's {CHANGES} commits as fast as it can, and the model is
 asked for the same on the same {checks[0].check.cores} cores, less what pgbench and other programs took of them. It
-knows nothing of the time that passes between the statements of a transaction, and so says more than there is where
-many clients meet.
+says {min(ratios):.2f} to {max(ratios):.2f} times of what there was. It knows nothing of the time that passes between
+the statements of a transaction, during which locks are held.
 
 {_table(head, rows)}"""
 
