@@ -88,7 +88,7 @@ def main(given: Sequence[str]) -> int:
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scale", description="How many nodes one PostgreSQL carries, by a model")
     parser.add_argument("--measure", action="store_true", help="measure a PostgreSQL on this machine first")
-    parser.add_argument("--seconds", type=int, default=5, help="how long each of some twenty measurements takes (5)")
+    parser.add_argument("--seconds", type=int, default=3, help="how long each of some forty measurements takes (3)")
     parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="a directory on a real disk")  # noqa: S108
     parser.add_argument("--out", type=Path, default=DOCS, help="where scale.json is read and all is written (docs)")
     what_if = "another value of a figure: the page is only printed"

@@ -1,5 +1,6 @@
 """Which fleets are looked at, and how much of each limit they use."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
@@ -11,10 +12,12 @@ from scale.world import Change, Load, Outcome, World
 SIZES = (1, 3, 10, 100, 1_000, 10_000, 100_000)
 QUICK = (1, 3, 10, 100)
 """Those that take a fraction of a second."""
+_COUNT = range(1_000_000_000)
 _MOST_ON_A_SHARE = 10_000
 """More change nothing but the delay, and would take an hour."""
 CHANGES = len(Change)
-CONNECTIONS, HELD, TABLE, API = "connections", "connections that no pool shares", "size of `files`", "the API's rate"
+CONNECTIONS, HELD, TABLE, API = "connections", "connections that no pool can share", "size of `files`", "the API's rate"
+SEEN = "CPU for looking at nodes"
 CPU, WAL, NODES, ROW = "PostgreSQL's CPU", "PostgreSQL's WAL", "CPU of the nodes", "the feed's row"
 
 
@@ -43,6 +46,7 @@ def world_of(figures: Figures) -> World:
         transaction=figures.cpu_us_per_transaction / 1e6,
         row=figures.cpu_us_per_row / 1e6,
         read=figures.cpu_us_per_read / 1e6,
+        seen=figures.cpu_us_per_node_seen / 1e6,
         flush=figures.flush_ms / 1e3,
         wal_rate=figures.postgres_wal_mb_per_second * 1e6,
         wal_of_row=figures.wal_bytes_per_file / CHANGES,
@@ -111,8 +115,8 @@ def run_all(figures: Figures, sizes: Iterable[int] = SIZES) -> Iterable[Result]:
 
 def keeps_up(figures: Figures, nodes: int) -> bool:
     """Whether so many plants' nights are within what the API, the log and, with full commits, the CPU give."""
-    rate = nodes * figures.night_files / figures.night_hours / 3600
-    return rate < min(figures.api_calls_per_second, *carries(figures, lot_of(figures)).values())
+    asked = demands(figures, nodes, together=lot_of(figures))
+    return all(asked[name] < 1 for name in (API, CPU, WAL))
 
 
 def use(figures: Figures, result: Result) -> dict[str, float]:
@@ -147,21 +151,30 @@ def cpu_of_file(figures: Figures, together: int = 1) -> float:
     return (CHANGES * (world.transaction + together * world.row) + reads * world.read) / together
 
 
-def demands(figures: Figures) -> dict[str, float]:
-    """Which part of each limit a plant takes in the night: what it asks for, whether it gets it or not."""
+def demands(figures: Figures, nodes: int, *, together: int = 1) -> dict[str, float]:
+    """Which part of each limit so many plants ask for in the night, whether they get it or not."""
     world = world_of(figures)
-    rate = figures.night_files / figures.night_hours / 3600
-    beats = figures.heartbeats_per_second
-    idle = beats * (world.transaction + world.row) + max(0.0, figures.idle_transactions_per_second - beats) * world.read
-    history = figures.night_files * figures.history_days * figures.ledger_bytes_per_file
+    rate = nodes * figures.night_files / figures.night_hours / 3600
+    beats = nodes * figures.heartbeats_per_second
+    others = nodes * max(0.0, figures.idle_transactions_per_second - figures.heartbeats_per_second)
+    living = beats * (world.transaction + world.row) + others * world.read
+    seen = beats * nodes * world.seen
+    history = nodes * figures.night_files * figures.history_days * figures.ledger_bytes_per_file
     return {
-        CONNECTIONS: figures.connections_per_node / figures.postgres_connections,
-        HELD: figures.held_connections_per_node / figures.postgres_connections,
+        CONNECTIONS: nodes * figures.connections_per_node / figures.postgres_connections,
+        HELD: nodes * figures.held_connections_per_node / figures.postgres_connections,
         TABLE: history / figures.postgres_table_gb / 1e9,
+        SEEN: seen / world.cores,
+        CPU: (rate * cpu_of_file(figures, together) + living + seen) / world.cores,
         API: rate / world.api_rate,
-        CPU: (rate * cpu_of_file(figures) + idle) / world.cores,
         WAL: (rate * figures.wal_bytes_per_file + beats * world.wal_of_row) / world.wal_rate,
     }
+
+
+def borders(figures: Figures) -> dict[str, int]:
+    """The most nodes that each limit lets in."""
+    names = demands(figures, 1)
+    return {name: bisect_right(_COUNT, 1.0, key=lambda nodes: demands(figures, nodes)[name]) - 1 for name in names}
 
 
 def told(results: Iterable[Result]) -> list[Mapping[str, object]]:

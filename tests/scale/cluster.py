@@ -143,10 +143,13 @@ class Cluster:
 
     def _cpu(self) -> float:
         """Seconds of all its processes until now, those that have ended too."""
-        own = _stat(Path(f"/proc/{self._postmaster()}/stat"))
-        others = [_stat(Path(f"/proc/{pid}/stat")) for pid in self._children()]
-        ticks = sum(map(int, own[11:15])) + sum(int(part) for stat in others for part in stat[11:13])
-        return ticks / _TICKS
+        own = Path(f"/proc/{self._postmaster()}/stat")
+        while True:
+            before = _stat(own)[11:15]
+            others = [_stat(Path(f"/proc/{pid}/stat"))[11:13] for pid in self._children()]
+            # A process that ended meanwhile has gone from the one sum to the other.
+            if before[2:] == _stat(own)[13:15]:
+                return sum(map(int, [*before, *(part for stat in others for part in stat)])) / _TICKS
 
 
 def _stat(path: Path) -> list[str]:

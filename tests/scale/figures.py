@@ -22,6 +22,7 @@ class Figures:
 
     transactions_per_file_alone: float
     transactions_per_file_busy: float
+    transactions_per_hearer: float
     wal_bytes_per_file: float
     ledger_bytes_per_file: float
     node_cpu_ms_per_file: float
@@ -29,6 +30,7 @@ class Figures:
     cpu_us_per_transaction: float
     cpu_us_per_row: float
     cpu_us_per_read: float
+    cpu_us_per_node_seen: float
     flush_ms: float
     connection_mib: float
     connections_per_node: float

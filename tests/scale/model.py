@@ -19,11 +19,17 @@ from scale.world import Change, Load, Outcome, World
 class Node:
     """One daemon."""
 
-    __slots__ = ("committing", "cpu_free", "waiting")
+    __slots__ = ("beat", "beat_due", "committing", "cpu_free", "is_busy", "waiting")
 
     def __init__(self) -> None:
+        self.is_busy = False
+        """It waits for a commit."""
         self.waiting: list[Lot] = []
         self.committing: list[Lot] = []
+        self.beat_due: float | None = None
+        """Since when a heartbeat waits for the next commit."""
+        self.beat: float | None = None
+        """The same for one that is in this commit."""
         self.cpu_free = 0.0
 
 
@@ -126,10 +132,9 @@ class Fleet:
         self._at(self._now + gap, self._arrive, self._random.choice(self._nodes))
 
     def _beat(self, node: Node) -> None:
-        world = self._world
-        durable = self._postgres.commit(self._now, world.transaction + world.row, world.wal_of_row)
-        self._slowest_beat = max(self._slowest_beat, durable - self._now)
-        self._at(self._now + self._load.beat_every, self._beat, node)
+        node.beat_due = self._now
+        if not node.is_busy:
+            self._gather(node)
 
     def _read(self, node: Node) -> None:
         self._postgres.work(self._now, self._world.read)
@@ -145,12 +150,14 @@ class Fleet:
         lot.since = self._now
         node = lot.node
         node.waiting.append(lot)
-        if not node.committing:
+        if not node.is_busy:
             self._gather(node)
 
     def _gather(self, node: Node) -> None:
         """All that waits becomes one transaction, which may have to wait for the feed's row."""
+        node.is_busy = True
         node.committing, node.waiting = node.waiting, []
+        node.beat, node.beat_due = node.beat_due, None
         rows = self._load.feed_row
         if rows and any(lot.change in rows for lot in node.committing) and self._touches_row():
             if self._row_holder is not None:
@@ -163,9 +170,13 @@ class Fleet:
         return self._random.random() < self._world.feed_row_share
 
     def _commit(self, node: Node) -> None:
-        lots = len(node.committing)
-        cpu = self._world.transaction + self._lot_rows * lots
-        self._at(self._postgres.commit(self._now, cpu, self._lot_wal * lots), self._durable, node)
+        world, lots = self._world, len(node.committing)
+        cpu = world.transaction + self._lot_rows * lots
+        wal = self._lot_wal * lots
+        if node.beat is not None:
+            cpu += world.row + world.seen * len(self._nodes)
+            wal += world.wal_of_row
+        self._at(self._postgres.commit(self._now, cpu, wal), self._durable, node)
 
     def _durable(self, node: Node) -> None:
         if self._row_holder is node:
@@ -177,8 +188,11 @@ class Fleet:
         for lot in node.committing:
             lot.waited += self._now - lot.since
             self._go_on(lot)
-        node.committing = []
-        if node.waiting:
+        if node.beat is not None:
+            self._slowest_beat = max(self._slowest_beat, self._now - node.beat)
+            self._at(self._now + self._load.beat_every, self._beat, node)
+        node.committing, node.beat, node.is_busy = [], None, False
+        if node.waiting or node.beat_due is not None:
             self._gather(node)
 
     def _go_on(self, lot: Lot) -> None:

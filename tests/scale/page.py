@@ -13,10 +13,12 @@ from scale.cases import (
     HELD,
     NODES,
     ROW,
+    SEEN,
     SIZES,
     TABLE,
     WAL,
     Result,
+    borders,
     carries,
     demands,
     lot_of,
@@ -32,8 +34,9 @@ _NEARLY = 0.5
 _NOTHING = "–"
 _ACTIONS = {
     CONNECTIONS: "a pool, or a higher `max_connections`",
-    HELD: "no `LISTEN` and no advisory lock where no directory is shared",
+    HELD: "leases in rows instead of what belongs to a session",
     TABLE: "`files` in parts by month",
+    SEEN: "heartbeats that look only at nodes that are late",
     API: "a higher limit of the API, a longer night, or more tenants",
     CPU: "more cores, then a ledger per region",
     WAL: "a faster disk for the log, then a ledger per region",
@@ -48,8 +51,8 @@ _ROW = """\
 
 def drawing(figures: Figures, results: Sequence[Result]) -> str:
     """The picture: what plants use of each limit, and what a backlog gives."""
-    asked = demands(figures)
-    plants = [Line(name, [(n, asked[name] * n) for n in SIZES]) for name in (CONNECTIONS, API, CPU, WAL)]
+    asked = {nodes: demands(figures, nodes) for nodes in SIZES}
+    plants = [Line(name, [(n, each[name]) for n, each in asked.items()]) for name in (CONNECTIONS, API, CPU, WAL)]
     idle, share, ledger = (_of(results, name) for name in ("idle", "share", "ledger"))
     plants.append(Line("PostgreSQL's CPU, idle nodes", [(n, use(figures, each)[CPU]) for n, each in idle.items()]))
     rates = [
@@ -94,8 +97,7 @@ def _numbers(figures: Figures) -> dict[str, str]:
     """What the text names."""
     alone, together = carries(figures, 1), carries(figures, lot_of(figures))
     plant = figures.night_files / figures.night_hours / 3600
-    asked = demands(figures)
-    borders = sorted((int(1 / part), name) for name, part in asked.items())
+    full = sorted((nodes, name) for name, nodes in borders(figures).items())
     beats = 1_000 * figures.heartbeats_per_second
     rows = 1_000 * figures.night_files
     kept = rows * figures.history_days
@@ -106,6 +108,8 @@ def _numbers(figures: Figures) -> dict[str, str]:
         "row_bytes": figures.ledger_bytes_per_file,
         "idle": figures.idle_transactions_per_second,
         "connections": figures.connections_per_node,
+        "hearer": figures.transactions_per_hearer,
+        "hundred": figures.transactions_per_file_alone + 99 * figures.transactions_per_hearer,
         "held": figures.held_connections_per_node,
         "mib": figures.connection_mib,
         "cores": figures.postgres_cores,
@@ -120,6 +124,7 @@ def _numbers(figures: Figures) -> dict[str, str]:
         "default_nodes": int(100 / figures.connections_per_node),
         "beats": beats,
         "kept_beats": beats * 3600,
+        "seen_rows": beats * 1_000,
         "rows_a_day": rows,
         "rows_kept": kept,
         "kept_gb": kept * figures.ledger_bytes_per_file / 1e9,
@@ -133,17 +138,17 @@ def _numbers(figures: Figures) -> dict[str, str]:
     }
     return {name: figure(value) for name, value in numbers.items()} | {
         "first": min(together, key=lambda name: together[name]),
-        "borders": ", ".join(f"{figure(nodes)} nodes ({name})" for nodes, name in borders),
+        "borders": ", ".join(f"{figure(nodes)} nodes ({name})" for nodes, name in full),
     }
 
 
 def _growth(figures: Figures) -> str:
-    asked = demands(figures)
     rows = []
     known: set[str] = set()
     for nodes in (10, 100, 1_000, 10_000, 100_000):
-        full = [name for name in asked if asked[name] * nodes >= _NEARLY]
-        told = [f"{name} ({_part(asked[name] * nodes)})" for name in full]
+        asked = demands(figures, nodes)
+        full = [name for name in asked if asked[name] >= _NEARLY]
+        told = [f"{name} ({_part(asked[name])})" for name in full]
         new = [_ACTIONS[name] for name in full if name not in known]
         known.update(full)
         then = "; ".join(new) or ("the same, further" if full else _NOTHING)
@@ -162,23 +167,35 @@ def _row(figures: Figures, share: Mapping[int, Result]) -> str:
 
 def _nights(figures: Figures, results: Sequence[Result]) -> str:
     night = _of(results, "night")
-    asked = demands(figures)
     rows = []
     for nodes, each in _of(results, "idle").items():
-        quiet = each.outcome
-        cells = [f"{nodes:,}", figure(quiet.transactions), _part(quiet.cpu), _part(asked[CONNECTIONS] * nodes)]
+        asked, quiet = demands(figures, nodes), each.outcome
+        beat = _time(quiet.slowest_beat) if asked[SEEN] < 1 else "longer than the lease"
+        cells = [f"{nodes:,}", figure(quiet.transactions), _part(quiet.cpu), beat, _part(asked[CONNECTIONS])]
         if nodes in night:
             seen, used = night[nodes].outcome, use(figures, night[nodes])
             cells += [figure(seen.files), figure(seen.transactions), *(_part(used[name]) for name in (CPU, WAL, API))]
             cells.append(f"{_time(seen.delay)} / {_time(seen.delay_95)}")
         else:
             offered = nodes * figures.night_files / figures.night_hours / 3600
-            hours = figures.night_hours * max(asked[name] * nodes for name in (WAL, API))
+            hours = figures.night_hours * max(asked[name] for name in (WAL, API))
             cells += [f"{figure(offered)} asked for", _NOTHING]
-            cells += [f"{_part(asked[name] * nodes)} asked for" for name in (CPU, WAL, API)]
+            cells += [f"{_part(asked[name])} asked for" for name in (CPU, WAL, API)]
             cells.append(f"the night takes {figure(hours)} h or more")
         rows.append(cells)
-    head = ("nodes", "idle: tx/s", "CPU", "connections", "night: files/s", "tx/s", "CPU", "WAL", "API", "delay")
+    head = (
+        "nodes",
+        "idle: tx/s",
+        "CPU",
+        "heartbeat",
+        "connections",
+        "night: files/s",
+        "tx/s",
+        "CPU",
+        "WAL",
+        "API",
+        "delay",
+    )
     return _table(head, rows)
 
 

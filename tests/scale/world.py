@@ -26,6 +26,8 @@ class World:
     """CPU of PostgreSQL for each row in it."""
     read: float
     """CPU of PostgreSQL for a transaction that only reads."""
+    seen: float
+    """CPU of PostgreSQL for each node that a heartbeat looks at; it looks at all."""
     flush: float
     """From the end of a transaction's work to its commit on the disk."""
     wal_rate: float
@@ -59,7 +61,7 @@ class Load:
     feed_row: frozenset[Change] = frozenset()
     """Changes whose commit also changes the one row of a feed that all nodes share."""
     beat_every: float = 0.0
-    """Between two heartbeats of a node; 0: none."""
+    """From the end of a node's heartbeat to its next one; 0: none."""
     read_every: float = 0.0
     """Between two other transactions of a node that only read; 0: none."""
 

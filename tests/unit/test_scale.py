@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import scale.__main__ as command
-from scale.cases import QUICK, carries, cases, demands, heard, keeps_up, lot_of, run, told, use, world_of
+from scale.cases import API, CONNECTIONS, QUICK, WAL, borders, cases, demands, heard, keeps_up, run, told, use, world_of
 from scale.checks import held_beside
 from scale.figures import Figures, read_figures
 from scale.measure import Check
@@ -25,6 +25,7 @@ FREE = World(
     transaction=0.0,
     row=0.0,
     read=0.0,
+    seen=0.0,
     flush=0.0,
     wal_rate=inf,
     wal_of_row=0.0,
@@ -147,21 +148,48 @@ def test_a_node_sends_no_more_than_its_cpu_gives() -> None:
     assert two.node_cpu == pytest.approx(1.0, abs=0.02)
 
 
+def test_a_heartbeat_waits_for_its_nodes_commit_and_goes_with_the_next() -> None:
+    """One change connection a node: a beat makes no commit of its own while there is work, and is late with it."""
+    world, load = replace(FREE, flush=0.5), Load(backlog=8, beat_every=1.0)
+    seen = Fleet(world, load, 1).run(warm_files=20, files=100)
+    assert 0.5 < seen.slowest_beat <= 1.0
+    assert seen.transactions == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("nodes", [100, 200])
+def test_heartbeats_that_look_at_all_nodes_cost_by_the_square(nodes: int) -> None:
+    """N nodes look at N rows each, every 20 s."""
+    seen = Fleet(replace(FREE, seen=1e-5), Load(beat_every=20.0), nodes).run(seconds=200.0)
+    assert seen.cpu == pytest.approx(nodes * nodes / 20 * 1e-5, rel=0.02)
+
+
 def test_what_plants_ask_for_is_what_the_model_sees(figures: Figures) -> None:
     """The sums that the plan is made of agree with the simulation wherever nothing is full."""
     result = run(cases(figures)["night"], 100)
-    seen, asked = use(figures, result), demands(figures)
-    rate = result.outcome.files / (100 * figures.night_files / figures.night_hours / 3600)
+    seen, asked = use(figures, result), demands(figures, 100)
+    came = result.outcome.files / (100 * figures.night_files / figures.night_hours / 3600)
     for name in seen:
-        assert seen[name] == pytest.approx(100 * asked[name] * (1 if name == "connections" else rate), rel=0.05), name
+        assert seen[name] == pytest.approx(asked[name] * (1 if name == CONNECTIONS else came), rel=0.05), name
+
+
+def test_the_border_of_a_limit_is_the_last_number_of_nodes_that_it_lets_in(figures: Figures) -> None:
+    """One node more asks for more than there is, also where it grows by the square."""
+    found = borders(figures)
+    assert found[CONNECTIONS] == int(figures.postgres_connections / figures.connections_per_node)
+    for name, nodes in found.items():
+        assert demands(figures, nodes)[name] <= 1 < demands(figures, nodes + 1)[name], name
 
 
 def test_nights_that_ask_for_too_much_are_told_from_others(figures: Figures) -> None:
-    """The border is where the first of the limits is full."""
-    a_second = min(figures.api_calls_per_second, *carries(figures, lot_of(figures)).values())
-    border = round(a_second / (figures.night_files / figures.night_hours / 3600))
-    assert keeps_up(figures, border - 1)
-    assert not keeps_up(figures, border + 1)
+    """Where the first of the limits is full that a night may not go beyond; full commits count for the CPU."""
+    most = borders(
+        replace(figures, cpu_us_per_transaction=0, cpu_us_per_read=0, cpu_us_per_node_seen=0, cpu_us_per_row=0)
+    )
+    last = min(most[API], most[WAL])
+    free = replace(figures, postgres_cores=10_000)
+    assert keeps_up(free, last - 1)
+    assert not keeps_up(free, last + 1)
+    assert not keeps_up(replace(figures, postgres_cores=1), last)
 
 
 def test_the_page_and_its_picture_are_what_the_file_gives() -> None:
