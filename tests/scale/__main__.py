@@ -38,7 +38,7 @@ def made(kept: dict[str, Any]) -> dict[str, str]:
     return {
         "scale.json": json.dumps(kept, indent=2, ensure_ascii=False) + "\n",
         "scale.svg": drawing(figures, results),
-        "scale.md": page(figures, known, results, kept["updates"], checks),
+        "scale.md": page(figures, known, results, kept["updates"], checks, kept["note_on_checks"]),
     }
 
 
@@ -57,7 +57,7 @@ def with_measured(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     figures = {name: {**each} for name, each in kept["figures"].items()}
     for name, found in new["figures"].items():
         figures[name] |= {**found, "measured": True}
-    return kept | {"figures": figures, "updates": new["updates"], "checks": new["checks"]}
+    return kept | {"figures": figures, "updates": new["updates"], "checks": new["checks"], "note_on_checks": ""}
 
 
 def main(given: Sequence[str]) -> int:

@@ -74,8 +74,9 @@ def page(
     results: Sequence[Result],
     updates: Sequence[Mapping[str, float]],
     checks: Sequence[Held],
+    note: str,
 ) -> str:
-    """The whole of `docs/scale.md`."""
+    """The whole of `docs/scale.md`; `note`: what has to be known of the checks."""
     share, ledger = (_of(results, name) for name in ("share", "ledger"))
     values = _numbers(figures) | {
         "known": str(len(known)),
@@ -88,6 +89,7 @@ def page(
         "slowest": _time(max((each.outcome.slowest_beat for each in (*share.values(), *ledger.values())), default=0)),
         "updates": _updates(updates),
         "checks": _checks(checks),
+        "note": note,
         "figures": _figures(known),
     }
     return _filled(_TEXT.read_text().format_map(values))
@@ -282,7 +284,7 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 def _filled(text: str) -> str:
     """The same with paragraphs and points in lines of the usual length, however long their numbers are."""
     blocks = []
-    for block in text.strip().split("\n\n"):
+    for block in filter(str.strip, text.strip().split("\n\n")):
         if block.startswith("- "):
             points = block.removeprefix("- ").split("\n- ")
             blocks.append("\n".join(_lines(f"- {point}", indent="  ") for point in points))
