@@ -5,7 +5,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo install test image soak bench screenshots lint format clean stale
+.PHONY: help setup demo install test image soak bench scale screenshots lint format clean stale
 
 # What another project has put into the environment does not count here. PIP_… stays: it says where packages come from.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTEST_ADDOPTS MYPYPATH
@@ -45,6 +45,9 @@ soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --see
 
 bench: .venv/.dev ## Measure it beside what people would use instead (ARGS='--rows 1,3 --runs 5': what, and how often)
 	@cd tests && ../$(BIN)/python -m bench $(ARGS)
+
+scale: .venv/.dev ## Simulate fleets of up to 100,000 nodes (ARGS=--measure: measure a PostgreSQL here first)
+	@cd tests && ../$(BIN)/python -m scale $(ARGS)
 
 screenshots: .venv/.dev ## Make the pictures of the page in docs/ (needs Chromium)
 	@cd tests && ../$(BIN)/python -m support.screenshots

@@ -32,6 +32,7 @@ TARGETS = (
     "image",
     "soak",
     "bench",
+    "scale",
     "screenshots",
     "lint",
     "format",
