@@ -93,6 +93,10 @@ class FeedStatus:
     expect_every: float | None = None
     """Seconds; None: nobody expects files."""
     paused_at: int | None = None
+    here: bool = True
+    """False: only other nodes serve it, and what is told of it is what the ledger knows."""
+    nodes: tuple[str, ...] = ()
+    """Which nodes of the fleet serve it; none where there is no fleet."""
     troubles: tuple[Trouble, ...] = ()
 
 
@@ -110,6 +114,61 @@ class UploadStatus:
     started_at: int
     attempts: int
     """Failures before this try."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One daemon of the fleet. Times are on the database's clock."""
+
+    name: str
+    here: bool
+    """Whether it is the one that is asked."""
+    living: bool
+    """Whether it gave a sign of life within its lease."""
+    started_at: int
+    seen_at: int
+    """Its last sign of life."""
+    version: str
+    feeds: tuple[str, ...] = ()
+    uploading: int = 0
+    """Files that it has claimed: they get their URL, wait for a slot, or are being sent."""
+    archiving: int = 0
+    """Delivered files that it moves now."""
+    waiting: int = 0
+    """Open files in its own directories, which no other node can deliver."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStatus:
+    """A file that another node works on."""
+
+    id: int
+    node: str
+    feed: str
+    path: str
+    size: int
+    state: str
+    queued_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The daemons that share a ledger; without a fleet all is empty."""
+
+    now: int | None = None
+    """The database's clock when it was asked; None: there is no fleet."""
+    living: int = 0
+    over: int = 0
+    """Nodes that gave no sign of life for their lease, or ended, within a day or with files that wait for them."""
+    nodes: tuple[NodeStatus, ...] = ()
+    """The first of both, by name."""
+    held: tuple[HeldStatus, ...] = ()
+    """Files that other nodes work on, the longest waiting first."""
+
+    @property
+    def missed(self) -> tuple[NodeStatus, ...]:
+        """Nodes that are over and for which files wait."""
+        return tuple(node for node in self.nodes if not node.living and node.waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +236,9 @@ class Snapshot:
     """Each with its own limit; none where that is configured."""
     ledger_problem: str = ""
     """Why the ledger cannot be read; what comes from it is missing then."""
+    ledger_held_up: str = ""
+    """Why what is to be written to the ledger waits, and what to do; nothing new is sent meanwhile."""
+    fleet: FleetStatus = FleetStatus()
     feeds: tuple[FeedStatus, ...] = ()
     uploads: tuple[UploadStatus, ...] = ()
     servers: tuple[ServerStatus, ...] = ()
@@ -188,7 +250,8 @@ class Snapshot:
     def ok(self) -> bool:
         """Whether nobody needs to look."""
         fine = (FeedState.OK, FeedState.PAUSED)
-        return not self.ledger_problem and not self.servers and all(feed.state in fine for feed in self.feeds)
+        works = not (self.ledger_problem or self.ledger_held_up or self.fleet.missed)
+        return works and not self.servers and all(feed.state in fine for feed in self.feeds)
 
 
 def state_of(paused_at: int | None, troubles: Sequence[Trouble]) -> FeedState:
@@ -223,7 +286,12 @@ def headline(snapshot: Snapshot) -> str:
     """The state of things in one line: all is well, or what is not, the worst first."""
     if snapshot.ledger_problem:
         return f"the ledger cannot be read: {snapshot.ledger_problem}"
+    if snapshot.ledger_held_up:
+        return f"the ledger cannot be written: {snapshot.ledger_held_up}"
     parts = ["ending: uploads in flight are finished"] if snapshot.draining else []
+    missed = ", ".join(node.name for node in snapshot.fleet.missed)
+    if missed:
+        parts.append(f"files wait for a node that is away: {missed}")
     for state, label in _LABELS.items():
         names = [feed.name for feed in snapshot.feeds if feed.state is state]
         if names:
