@@ -43,6 +43,7 @@ def overview_of(reader: Reader) -> Overview:
         feeds={},
         reader=reader,
         tally=SimpleNamespace(hour=list),
+        ledger=SimpleNamespace(node="", trouble=""),
         pipeline=SimpleNamespace(in_flight={}),
         throttle=SimpleNamespace(limit=5, source="configuration"),
         slots=FairSlots(None, lambda _: Share(0, 0), clock=reader.clock),

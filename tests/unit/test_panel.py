@@ -18,7 +18,7 @@ async def no_problem() -> str:
 def panel_of(**parts: Any) -> Panel:
     """A panel over these parts; the others are well."""
     well = {
-        "ledger": SimpleNamespace(next_due=nothing_due, trouble=""),
+        "ledger": SimpleNamespace(next_due=nothing_due, trouble="", node=""),
         "intakes": {},
         "troubles": {},
         "roster": SimpleNamespace(ended=list),

@@ -7,6 +7,7 @@ import { drawFeeds, sumOfFeeds } from "./feeds.js";
 import { ago, clock, count, files, moment, rate, sentence, size, until, visible } from "./format.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
+import { drawNodes } from "./nodes.js";
 import { drawFiles, drawTroubles, troublesOf } from "./trouble.js";
 import { drawUploads } from "./uploads.js";
 
@@ -82,6 +83,7 @@ function draw() {
   drawTroubles(picture, now);
   drawFeeds(picture, now, does);
   drawUploads(picture);
+  drawNodes(picture);
   drawHour(picture.hour);
   drawFiles(picture, now, does);
   bandwidth();

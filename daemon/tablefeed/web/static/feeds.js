@@ -36,7 +36,7 @@ function row(name, does) {
 
 function fill(element, feed, now, may) {
   state(part(element, "state"), feed, now);
-  text(part(element, "place"), `${visible(feed.directory)} to ${visible(feed.datatable_id)}`);
+  text(part(element, "place"), place(feed));
   pair(element, "queued", feed.queued, feed.queued ? size(feed.queued_bytes) : "", waitingFor(feed, now));
   pair(element, "flight", feed.uploading, feed.archiving ? `${count(feed.archiving)} to archive` : "");
   pair(element, "today", feed.delivered_today, feed.delivered_today ? size(feed.bytes_today) : "");
@@ -55,13 +55,22 @@ function fill(element, feed, now, may) {
 
 function state(pill, feed, now) {
   const [sign, words] = STATES[feed.state] || ["bad", feed.state];
-  const said = feed.state === "paused" ? `paused ${ago(Date.parse(feed.paused_at), now)}` : words;
+  const said = feed.state === "paused" ? `paused ${ago(Date.parse(feed.paused_at), now)}` : feed.here || feed.state !== "ok" ? words : "elsewhere";
   if (pill.dataset.sign !== sign) {
     pill.className = `pill ${sign}`;
     pill.dataset.sign = sign;
     pill.replaceChildren(icon(sign), h("span"));
   }
   text(pill.lastElementChild, said);
+}
+
+const NAMED = 4;
+
+// Where a feed's files come from and go to; of one that only other nodes serve, which those are.
+function place(feed) {
+  const named = feed.nodes.slice(0, NAMED).map(visible).join(", ");
+  const nodes = named && `on ${named}${feed.nodes.length > NAMED ? ` and ${count(feed.nodes.length - NAMED)} more` : ""}`;
+  return feed.here ? [`${visible(feed.directory)} to ${visible(feed.datatable_id)}`, nodes].filter(Boolean).join(", ") : nodes;
 }
 
 function waitingFor(feed, now) {

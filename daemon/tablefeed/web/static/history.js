@@ -169,6 +169,7 @@ function receipt(file) {
     ["Answer", file.status && String(file.status)],
     ["Request id", file.request_id],
     ["Store", file.origin],
+    ["Node", file.node],
     ["Datatable", file.target],
     ["Same content as", file.duplicate_of && String(file.duplicate_of)],
     ["Lies at", file.removed_at ? null : file.destination],
