@@ -82,6 +82,8 @@ def _put_back(records: Records, feeds: Mapping[str, Feed], record: Record, node:
     if record.node not in ("", node):
         return f"{name} lies on node {record.node}: run `tablefeed retry {record.id}` there, or use that node's page"
     if record.feed not in feeds:
+        if node:
+            return f"its feed {record.feed} is not served here: run `tablefeed retry {record.id}` on a node that does"
         return f"its feed {record.feed} is not configured any more: add it again, or move the file by hand"
     destination = Path(record.destination) if record.destination else None
     try:

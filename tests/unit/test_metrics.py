@@ -74,10 +74,11 @@ SERVER = ServerStatus(STORE, "503", ("orders",), 1, None)
 FLEET = FleetStatus(
     now=NOW,
     living=2,
-    over=1,
+    over=3,
     nodes=(
         NodeStatus("here", True, True, NOW - 9, NOW - 1, "1.0", ("orders",), 1, 0, waiting=5),
         NodeStatus("there", False, True, NOW - 9, NOW - 1, "1.0", ("orders", "theirs"), waiting=7),
+        NodeStatus("away", False, False, NOW - 9, NOW - 8, "1.0", ("orders",), waiting=1),
     ),
 )
 EVERYTHING = Scene(
@@ -265,7 +266,7 @@ async def test_a_node_tells_of_itself_and_of_the_fleet_and_of_its_own_feeds_alon
     """What only others serve they tell themselves; without a fleet nothing is told of one."""
     shown = await scraped(metrics, scene(feed(), feed("theirs", here=False, queued=7), fleet=FLEET))
     assert shown.by("node", "tablefeed_node_info") == {"here": 1}
-    assert shown.by("state", "tablefeed_nodes") == {"living": 2, "over": 1}
+    assert shown.by("state", "tablefeed_nodes") == {"living": 2, "over": 2, "missed": 1}
     assert shown.value("tablefeed_node_waiting_files") == 5
     assert shown.value("tablefeed_feeds") == 1
     assert 'feed="theirs"' not in shown.text

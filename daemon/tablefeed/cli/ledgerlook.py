@@ -38,7 +38,7 @@ def ledger_snapshot(config: Path | None, environ: Mapping[str, str], daemon: Dae
         with opened(settings.ledger.url) as records:
             snapshot = _of(settings, records, now, runs=daemon.runs)
         others = sum(node.living and not node.here for node in snapshot.fleet.nodes)
-        headline = _headline(daemon) + (f"; {plural(others, 'other node')} of its fleet live" if others else "")
+        headline = _headline(daemon) + (f"; {plural(others, 'other node')} of its fleet at work" if others else "")
     else:
         feeds = tuple(_feed(feed, Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
         problem = f"there is no ledger {path} yet"

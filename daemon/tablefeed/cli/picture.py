@@ -122,7 +122,7 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
     return table
 
 
-_NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED", "WAITING")
+_NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED", "OWN FILES")
 
 
 def _name(feed: Values) -> Text:
@@ -143,7 +143,7 @@ def _nodes(snapshot: Values) -> list[RenderableType]:
         return []
     now = moment(fleet.get("now")) or 0.0
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("NODE", "STATE", "LAST SIGN", "SENDING", "WAITING", "STARTED", "VERSION"):
+    for name in ("NODE", "STATE", "LAST SIGN", "SENDING", "OWN FILES", "STARTED", "VERSION"):
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     for node in nodes[:NODES]:
         living, waiting = bool(node.get("living")), node.get("waiting", 0)

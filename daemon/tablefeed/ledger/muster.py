@@ -52,7 +52,7 @@ class Muster:
     now: int = 0
     """The database's clock, in Unix milliseconds, as all times of nodes are."""
     nodes: tuple[Standing, ...] = ()
-    """The first of them by name."""
+    """Those that are over while files wait for them, then the one that asks, then the others by name."""
     living: int = 0
     over: int = 0
     """Those that gave no sign of life for their lease, or ended, within `REMEMBERED` or with files that wait."""
@@ -70,7 +70,9 @@ def muster(conn: sa.Connection, most: int, besides: str) -> Muster:
     living = sa.func.count().filter(nodes.c.lease_until > now)
     alive, all_of_them = conn.execute(sa.select(living, sa.func.count()).where(recent)).one()
     work = _work(conn)
-    rows = conn.execute(sa.select(nodes.c.feeds, *COLUMNS).where(recent).order_by(nodes.c.name).limit(most))
+    missed = (nodes.c.lease_until <= now) & nodes.c.name.in_([*waiting])
+    rank = sa.case((missed, 0), (nodes.c.name == besides, 1), else_=2)
+    rows = conn.execute(sa.select(nodes.c.feeds, *COLUMNS).where(recent).order_by(rank, nodes.c.name).limit(most))
     found = [(Node(*row[1:]), tuple(json.loads(row[0]))) for row in rows]
     return Muster(
         now,

@@ -51,7 +51,7 @@ ERRORS = tuple(sorted(set(_leaves(DeliveryError)) - {"DeliveryError", "Transient
 QUEUE_STATES = ("queued", "uploading", "archiving")
 PAUSES = ("operator", "directory", "delivery", "archive", "server")
 SERVERS = ("api", "store")
-NODE_STATES = ("living", "over")
+NODE_STATES = ("living", "over", "missed")
 PLACES = ("ledger", "archive")
 
 _MINUTE, _HOUR = 60.0, 3_600.0
@@ -153,8 +153,9 @@ GAUGES = (
     Declared(
         "tablefeed_nodes",
         Kind.GAUGE,
-        "Daemons of the fleet: living gave a sign of life within their lease; over did not, or ended, within a day or "
-        "with files that wait for them. Missing where there is no fleet.",
+        "Daemons of the fleet: living gave a sign of life within their lease; missed did not, and files wait in their "
+        "directories, where no other can take them; over are others that did not within a day. Missing where there is "
+        "no fleet.",
         _labels(state=NODE_STATES),
     ),
     Declared(

@@ -77,7 +77,8 @@ def _tell_fleet(snapshot: Snapshot, put: Setter) -> None:
         return
     put("tablefeed_node_info", 1, snapshot.node)
     put("tablefeed_nodes", fleet.living, "living")
-    put("tablefeed_nodes", fleet.over, "over")
+    put("tablefeed_nodes", fleet.over - len(fleet.missed), "over")
+    put("tablefeed_nodes", len(fleet.missed), "missed")
     for node in fleet.nodes:
         if node.here:
             put("tablefeed_node_waiting_files", node.waiting)

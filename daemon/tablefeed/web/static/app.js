@@ -132,7 +132,7 @@ function totals(now) {
   const last = total.last_delivery_at && Date.parse(total.last_delivery_at);
   const tiles = [
     ["Queued", count(total.queued), total.queued ? size(total.queued_bytes) : "nothing waits"],
-    ["In flight", count(total.uploading), total.archiving ? `${count(total.archiving)} to archive` : picture.uploads.length ? `${count(picture.uploads.length)} being sent` : total.uploading ? "waiting for their turn" : "nothing is sent"],
+    ["In flight", count(total.uploading), total.archiving ? `${count(total.archiving)} to archive` : picture.uploads.length ? `${count(picture.uploads.length)} being sent${picture.fleet.now ? " here" : ""}` : picture.fleet.held.length ? "on other nodes" : total.uploading ? "waiting for their turn" : "nothing is sent"],
     ["Delivered today", count(total.delivered_today), size(total.bytes_today)],
     ["Refused", count(total.refused), total.refused ? "set aside in failed/" : "none set aside", total.refused > 0],
     ["Last delivery", last ? ago(last, now) : "never", last ? moment(last, now) : ""],

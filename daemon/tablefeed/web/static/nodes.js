@@ -25,7 +25,7 @@ function row(node) {
       h("span", { class: "name" }, visible(node.name)), " ",
       h("span", { class: "pill", "data-part": "state" }),
       h("span", { class: "sub path", "data-part": "feeds" })),
-    cell("seen", "Last sign of life"), cell("flight", "In flight"), cell("waiting", "Waiting there"),
+    cell("seen", "Last sign of life"), cell("flight", "In flight"), cell("waiting", "In its directories"),
     cell("started", "Started"), cell("version", "Version"));
 }
 
