@@ -8,6 +8,7 @@ import pytest
 from support.ledgers import joined, opened, version
 from support.postgres import Postgres
 from tablefeed.ledger import Ledger, Want
+from tablefeed.ledger.listener import Look, Message, PausesChanged, Queued, understood, written
 from tablefeed.ledger.muster import REMEMBERED, Muster
 from tablefeed.ledger.reader import Reader
 from tablefeed.model import Order
@@ -92,3 +93,11 @@ async def test_what_is_paused_is_asked_of_the_ledger(url: str) -> None:
         assert await two.paused() == {"orders": 77}
         await two.set_paused("orders", None)
         assert await one.paused() == {}
+
+
+@pytest.mark.parametrize("message", [Queued("orders"), Look("orders"), Look("orders", ("a.csv",)), PausesChanged()])
+def test_what_nodes_tell_each_other_is_understood_as_it_was_meant(message: Message) -> None:
+    """And what another version says that this one does not know is nothing to it."""
+    assert understood(written(message)) == message
+    for strange in ('{"changed": "weather"}', "[]", "no JSON", "7"):
+        assert understood(strange) is None
