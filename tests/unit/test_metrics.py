@@ -194,7 +194,7 @@ def test_every_error_that_is_retried_can_be_counted() -> None:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.DeliveryError)
     }
-    assert classes - {"DeliveryError", "Transient", "FileRefused"} == set(ERRORS)
+    assert classes - {"DeliveryError", "Transient", "FileRefused", "LeaseLost"} == set(ERRORS)
 
 
 async def test_a_feed_that_is_not_served_any_more_disappears(metrics: Metrics) -> None:
