@@ -13,7 +13,8 @@ from tablefeed.ledger.census import Backlog, Census
 from tablefeed.ledger.muster import Muster
 from tablefeed.ledger.nodes import Beat, Node
 from tablefeed.model import State
-from tablefeed.status import FeedStatus, FleetStatus, HeldStatus, Kind, NodeStatus, Trouble, state_of
+from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus
+from tablefeed.status import FeedStatus, Kind, Trouble, state_of
 
 log = structlog.get_logger("fleet")
 

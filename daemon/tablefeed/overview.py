@@ -19,10 +19,10 @@ from tablefeed.ledger.census import Backlog, Census
 from tablefeed.ledger.engine import while_it_waits
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.model import Feed, State, printable
+from tablefeed.nodes import NO_FLEET, FleetStatus
 from tablefeed.status import (
     FeedStatus,
     FileTrouble,
-    FleetStatus,
     Kind,
     MinuteStatus,
     ServerStatus,
@@ -96,7 +96,7 @@ class Overview:
         self._steady = steady
         self._started_at = round(wall() * 1000)
         self._rates = Rates(steady)
-        self._told = _Told(Census(), (), "", float("-inf"), 0.0, FleetStatus())
+        self._told = _Told(Census(), (), "", float("-inf"), 0.0, NO_FLEET)
         self._asking = asyncio.Lock()
         self._node = parts.ledger.node
         self._common = Common(wall) if self._node else None
@@ -180,7 +180,7 @@ class Overview:
 
     async def _ask_fleet(self, now: int) -> FleetStatus:
         if self._common is None:
-            return FleetStatus()
+            return NO_FLEET
         reader = self._parts.reader
         if self._told.problem:
             self._common.doubt()

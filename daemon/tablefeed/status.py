@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from tablefeed.model import printable
+from tablefeed.nodes import NO_FLEET, FleetStatus
 
 
 class FeedState(StrEnum):
@@ -117,61 +118,6 @@ class UploadStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """One daemon of the fleet. Times are on the database's clock."""
-
-    name: str
-    here: bool
-    """Whether it is the one that is asked."""
-    living: bool
-    """Whether it gave a sign of life within its lease."""
-    started_at: int
-    seen_at: int
-    """Its last sign of life."""
-    version: str
-    feeds: tuple[str, ...] = ()
-    uploading: int = 0
-    """Files that it has claimed: they get their URL, wait for a slot, or are being sent."""
-    archiving: int = 0
-    """Delivered files that it moves now."""
-    waiting: int = 0
-    """Open files in its own directories, which no other node can deliver."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldStatus:
-    """A file that another node works on."""
-
-    id: int
-    node: str
-    feed: str
-    path: str
-    size: int
-    state: str
-    queued_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class FleetStatus:
-    """The daemons that share a ledger; without a fleet all is empty."""
-
-    now: int | None = None
-    """The database's clock when it was asked; None: there is no fleet."""
-    living: int = 0
-    over: int = 0
-    """Nodes that gave no sign of life for their lease, or ended, within a day or with files that wait for them."""
-    nodes: tuple[NodeStatus, ...] = ()
-    """The first of both: those that are missed, then the one that is asked, then the others by name."""
-    held: tuple[HeldStatus, ...] = ()
-    """Files that other nodes work on, the longest waiting first."""
-
-    @property
-    def missed(self) -> tuple[NodeStatus, ...]:
-        """Nodes that are over and for which files wait."""
-        return tuple(node for node in self.nodes if not node.living and node.waiting)
-
-
-@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """A server that fails, so that files wait for it."""
 
@@ -238,7 +184,7 @@ class Snapshot:
     """Why the ledger cannot be read; what comes from it is missing then."""
     ledger_held_up: str = ""
     """Why what is to be written to the ledger waits, and what to do; nothing new is sent meanwhile."""
-    fleet: FleetStatus = FleetStatus()
+    fleet: FleetStatus = NO_FLEET
     feeds: tuple[FeedStatus, ...] = ()
     uploads: tuple[UploadStatus, ...] = ()
     servers: tuple[ServerStatus, ...] = ()

@@ -10,14 +10,12 @@ from rich.console import Console
 
 from tablefeed.cli.looking import Daemon, Picture
 from tablefeed.cli.picture import drawn
+from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus
 from tablefeed.status import (
     FeedState,
     FeedStatus,
     FileTrouble,
-    FleetStatus,
-    HeldStatus,
     Kind,
-    NodeStatus,
     ServerStatus,
     Snapshot,
     Trouble,

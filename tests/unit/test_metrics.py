@@ -18,12 +18,11 @@ from tablefeed.metrics import Metrics, Scene
 from tablefeed.metrics.catalog import CATALOG, ERRORS, Declared, Kind
 from tablefeed.metrics.table import table
 from tablefeed.model import Entry, FileVersion, State
+from tablefeed.nodes import FleetStatus, NodeStatus
 from tablefeed.pulse import BEAT, FEWEST, MOST, OVERDUE, WINDOW, Pulse
 from tablefeed.status import (
     FeedState,
     FeedStatus,
-    FleetStatus,
-    NodeStatus,
     ServerStatus,
     Snapshot,
     Trouble,
