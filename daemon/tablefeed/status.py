@@ -149,6 +149,8 @@ class FileTrouble:
     changed_at: int
     next_try_at: int | None
     """None: it is not tried again until somebody asks for it."""
+    node: str = ""
+    """In whose directory it lies; empty: there is no fleet, or all nodes share the directory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,12 +138,14 @@ FLEET = FleetStatus(
 
 def test_a_fleet_is_shown_and_what_waits_for_a_node_that_is_away() -> None:
     """Nodes with their last sign of life, on the database's clock, and what others send; without one, nothing of it."""
+    refused = FileTrouble(8, "theirs", "a.csv", "rejected", "too large", 0, NOW, None, "south")
     theirs = FeedStatus("theirs", "", "", FeedState.OK, here=False, nodes=("a", "b", "c", "d"))
-    shown = text(replace(SNAPSHOT, feeds=(ORDERS, theirs), fleet=FLEET), 160)
+    shown = text(replace(SNAPSHOT, feeds=(ORDERS, theirs), files=(refused,), fleet=FLEET), 160)
     lines = [line.split() for line in shown.splitlines()]
     assert ["north", "(this", "one)", "living", "5s", "ago", "3", "0", "1h", "ago", "1.2.3"] in lines
     for part in (
         r"south\x1b[2J", "over", "1m30s ago", "and 1 more", "theirs on a, b, c and 1 more", "On other nodes",
+        "`tablefeed retry 8` on south.",
         r"node south\x1b[2J: it is away: 7 files wait in its directories", "files wait for a node that is away: south",
     ):  # fmt: skip
         assert part in shown.replace("Files wait", "files wait"), part

@@ -285,6 +285,8 @@ def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
     for file in files[:FILES]:
         at, next_try = moment(file.get("changed_at")), moment(file.get("next_try_at"))
         refused = file.get("next_try_at") is None
+        node = str(file.get("node", ""))
+        where = f" on {shown(node)}" if node not in ("", snapshot.get("node")) else ""
         text = Text.assemble((f"{file.get('feed', '')}/{shown(str(file.get('path', '')))}", "bold"), ": ")
         if refused:
             text.append(f"refused {span(now - (at or now))} ago", style="red")
@@ -292,7 +294,7 @@ def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
             text.append(f"failed {plural(file.get('attempts', 0), 'time')}", style="yellow")
         text.append(f": {shown(str(file.get('reason', '')))}")
         if refused:
-            text.append(f"\n  When that is mended: `tablefeed retry {file.get('id', '')}`.", style="dim")
+            text.append(f"\n  When that is mended: `tablefeed retry {file.get('id', '')}`{where}.", style="dim")
         elif next_try is not None and runs:
             text.append(f"\n  {_next_try(next_try, now)}.", style="dim")
         yield text

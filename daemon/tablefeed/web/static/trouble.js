@@ -91,7 +91,7 @@ export function drawFiles(picture, now, does) {
 function fileRow(file, does) {
   return h("li", { class: "row" },
     h("div", { class: "row-text" },
-      h("p", { class: "file" }, h("bdi", {}, visible(file.path)), h("span", { class: "of" }, visible(file.feed))),
+      h("p", { class: "file" }, h("bdi", {}, visible(file.path)), h("span", { class: "of" }, visible(file.node ? `${file.feed} on ${file.node}` : file.feed))),
       h("p", { class: "reason", "data-part": "reason" })),
     h("div", { class: "row-side" }, h("span", { class: "pill", "data-part": "state" }), h("span", { class: "sub", "data-part": "when" })),
     h("button", { type: "button", "data-part": "retry", hidden: true, "aria-label": `Retry ${visible(file.path)}`, click: () => does.retryFile(file.id) }, "Retry"));
