@@ -156,7 +156,8 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     news.listen(tally.note)
     news.listen(means.metrics.note)
     presigner = means.presigner()
-    notices = Notices(socket.gethostname(), presigner.known_dataset, clock=time.time, teller=means.ledger.node)
+    node = means.ledger.node
+    notices = Notices(node or socket.gethostname(), presigner.known_dataset, clock=time.time, teller=node)
     pauses = Pauses(Pausing(by_name, means.ledger, notices, links.told), links.queued, clock=time.time)
     gates = Gates(steady, random.random)
     for feed in feeds:
@@ -169,8 +170,8 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         Poster(means.webhooks), means.keys, slots=_WEBHOOKS, keep=means.settings.ledger.history_keep
     )
     freshness = alerts.freshness()
-    fleet = make_fleet(means, by_name, dispatcher, links)
-    hearing = make_listener(means, dispatcher, links)
+    fleet = make_fleet(means, by_name, dispatcher, links, pauses)
+    hearing = make_listener(means, dispatcher, links, pauses)
     for listener in (alerts.announcer.note, webhooks.note, freshness.note):
         news.listen(listener)
     make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), others_of(means.ledger), links)

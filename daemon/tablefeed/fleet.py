@@ -1,11 +1,20 @@
-"""This daemon among others that share its ledger: signs of life, and what follows when a node gives none."""
+"""This daemon among others that share its ledger: signs of life, and what follows when a node gives none.
+
+And what of it all people are shown.
+"""
 
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import asdict
 from typing import Protocol
 
 import structlog
 
+from tablefeed.ledger.census import Backlog, Census
+from tablefeed.ledger.muster import Muster
 from tablefeed.ledger.nodes import Beat, Node
+from tablefeed.model import State
+from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus
+from tablefeed.status import FeedStatus, Kind, Trouble, state_of
 
 log = structlog.get_logger("fleet")
 
@@ -33,11 +42,12 @@ class Fleet:
         lost: Callable[[], None],
         came_free: Callable[[], None],
         counted: Callable[[int], None],
+        beaten: Callable[[], None],
     ) -> None:
         """`lease` in seconds.
 
         `lost` is called when others have taken over what this node worked on, `came_free` when files of another may be
-        claimed here, `counted` with the number of nodes that live.
+        claimed here, `counted` with the number of nodes that live, `beaten` after each sign of life.
         """
         self._ledger = ledger
         self.name = name
@@ -46,6 +56,7 @@ class Fleet:
         self._lost = lost
         self._came_free = came_free
         self._counted = counted
+        self._beaten = beaten
         self.nodes: tuple[Node, ...] = ()
         """All that ever registered, as they were at the last sign of life."""
         self.now = 0
@@ -79,3 +90,75 @@ class Fleet:
             self._came_free()
         self.nodes, self.now = beat.nodes, beat.now
         self._counted(len(self.living))
+        self._beaten()
+
+
+SHOWN = 200
+"""Nodes that are listed, and files that others work on."""
+
+
+def fleet_status(muster: Muster, here: str) -> FleetStatus:
+    """The fleet as it is shown; `here` is the node that is asked."""
+    nodes = tuple(
+        NodeStatus(
+            standing.node.name,
+            standing.node.name == here,
+            standing.living,
+            standing.node.started_at,
+            standing.node.seen_at,
+            standing.node.version,
+            standing.feeds,
+            standing.uploading,
+            standing.archiving,
+            standing.waiting,
+        )
+        for standing in muster.nodes
+    )
+    held = tuple(HeldStatus(**asdict(held)) for held in muster.held)
+    return FleetStatus(muster.now or None, muster.living, muster.over, nodes, held)
+
+
+def servers_of(fleet: FleetStatus) -> dict[str, tuple[str, ...]]:
+    """The nodes that serve each feed: those that live, or for which files wait."""
+    found: dict[str, list[str]] = {}
+    for node in fleet.nodes:
+        if node.living or node.waiting:
+            for feed in node.feeds:
+                found.setdefault(feed, []).append(node.name)
+    return {feed: tuple(nodes) for feed, nodes in found.items()}
+
+
+def feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tuple[int, int]) -> FeedStatus:
+    """A feed that only other nodes serve, as far as the ledger tells. `today`: files and bytes delivered."""
+    nothing = Backlog()
+    queued, sending, moving = (
+        census.open.get((name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
+    )
+    record = census.feeds.get(name)
+    stale = record.stale_at if record else None
+    why = "no file has arrived for longer than `expect_every` says on its node"
+    troubles = () if stale is None else (Trouble(Kind.STALE, why, "See its node's page", stale),)
+    paused_at = record.paused_at if record else None
+    return FeedStatus(
+        name=name,
+        directory="",
+        datatable_id="",
+        state=state_of(paused_at, troubles),
+        queued=queued.count,
+        queued_bytes=queued.bytes,
+        uploading=sending.count,
+        archiving=moving.count,
+        retrying=queued.failing + sending.failing + moving.failing,
+        refused=census.refused.get(name, 0),
+        delivered_today=today[0],
+        bytes_today=today[1],
+        oldest_queued_at=queued.oldest_at,
+        oldest_undelivered_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
+        next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
+        last_arrival_at=record.arrived_at if record else None,
+        last_delivery_at=record.delivered_at if record else None,
+        paused_at=paused_at,
+        here=False,
+        nodes=nodes,
+        troubles=troubles,
+    )

@@ -56,4 +56,5 @@ def trouble_of(record: Record, now: int) -> FileTrouble:
         record.attempts,
         record.changed_at,
         None if record.closed_at else max(record.due_at, now),
+        record.node,
     )

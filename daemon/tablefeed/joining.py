@@ -10,19 +10,26 @@ from tablefeed.dispatch import Dispatcher
 from tablefeed.fleet import Fleet
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_file
-from tablefeed.ledger.listener import Listener, Look, Message, Queued
+from tablefeed.ledger.listener import Listener, Look, Message, PausesChanged, Queued
 from tablefeed.ledger.member import Member
 from tablefeed.links import Links
 from tablefeed.means import Means
 from tablefeed.model import Feed
 from tablefeed.others import Others
+from tablefeed.pauses import Pauses
 
 
 def member_of(settings: Settings) -> Member | None:
     """This daemon's part in a fleet; None: there is none."""
+    name = node_of(settings)
+    return Member(name, settings.fleet.lease, steady) if name else None
+
+
+def node_of(settings: Settings) -> str:
+    """What a daemon with these settings is called in its fleet; empty: there is none."""
     if sqlite_file(settings.ledger.url) is not None:
-        return None
-    return Member(settings.fleet.node or socket.gethostname(), settings.fleet.lease, steady)
+        return ""
+    return settings.fleet.node or socket.gethostname()
 
 
 async def know(ledger: Ledger, feeds: Sequence[Feed]) -> None:
@@ -39,7 +46,7 @@ def others_of(ledger: Ledger) -> Others:
     return Others(ledger.may_scan, look)
 
 
-def make_listener(means: Means, dispatcher: Dispatcher, links: Links) -> Listener | None:
+def make_listener(means: Means, dispatcher: Dispatcher, links: Links, pauses: Pauses) -> Listener | None:
     """What hears other nodes; None where there are none."""
     ledger = means.ledger
     if not ledger.node:
@@ -53,15 +60,20 @@ def make_listener(means: Means, dispatcher: Dispatcher, links: Links) -> Listene
                 if ledger.scans(feed):
                     for path in paths or ("",):
                         links.look(feed, path)
+            case PausesChanged():
+                pauses.hint()
 
     def deaf() -> None:
+        pauses.hint()
         for feed in links.intakes:
             dispatcher.wake(feed)
 
     return Listener(means.settings.ledger.url, ledger.node, heard=heard, deaf=deaf, sleep=asyncio.sleep)
 
 
-def make_fleet(means: Means, feeds: Mapping[str, Feed], dispatcher: Dispatcher, links: Links) -> Fleet | None:
+def make_fleet(
+    means: Means, feeds: Mapping[str, Feed], dispatcher: Dispatcher, links: Links, pauses: Pauses
+) -> Fleet | None:
     """What this daemon knows of others; None where its ledger is its alone."""
     settings = means.settings
     if not means.ledger.node:
@@ -85,4 +97,5 @@ def make_fleet(means: Means, feeds: Mapping[str, Feed], dispatcher: Dispatcher, 
         lost=dispatcher.cut_off,
         came_free=came_free,
         counted=counted,
+        beaten=pauses.hint,
     )

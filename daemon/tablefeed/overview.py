@@ -4,18 +4,22 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from tablefeed import __version__
 from tablefeed.assembly import Parts
 from tablefeed.errors import LedgerUnusable
+from tablefeed.fleet import SHOWN as NODES_SHOWN
+from tablefeed.fleet import feed_elsewhere, fleet_status, servers_of
 from tablefeed.gates import Closed, Place
 from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Backlog, Census
+from tablefeed.ledger.engine import while_it_waits
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.model import Feed, State, printable
+from tablefeed.nodes import NO_FLEET, FleetStatus
 from tablefeed.status import (
     FeedStatus,
     FileTrouble,
@@ -29,6 +33,7 @@ from tablefeed.status import (
     stale_since,
     state_of,
 )
+from tablefeed.tally import Common, Tally
 
 log = structlog.get_logger("status")
 
@@ -53,6 +58,7 @@ class _Told:
     problem: str
     at: float
     took: float
+    fleet: FleetStatus
 
 
 class Rates:
@@ -90,8 +96,11 @@ class Overview:
         self._steady = steady
         self._started_at = round(wall() * 1000)
         self._rates = Rates(steady)
-        self._told = _Told(Census(), (), "", at=float("-inf"), took=0.0)
+        self._told = _Told(Census(), (), "", float("-inf"), 0.0, NO_FLEET)
         self._asking = asyncio.Lock()
+        self._node = parts.ledger.node
+        self._common = Common(wall) if self._node else None
+        """None: what this daemon delivers is all."""
         self.draining = False
         """The daemon is ending."""
 
@@ -102,7 +111,7 @@ class Overview:
         closed = self._parts.gates.closed()
         return Snapshot(
             version=__version__,
-            node=socket.gethostname(),
+            node=self._node or socket.gethostname(),
             pid=os.getpid(),
             now=now,
             started_at=self._started_at,
@@ -113,11 +122,13 @@ class Overview:
             concurrency_source="auto" if self._parts.slots.is_automatic else "configuration",
             stores=tuple(StoreStatus(origin, limit) for origin, limit in self._parts.slots.stores()),
             ledger_problem=told.problem,
-            feeds=tuple(self._feed(feed, told.census, closed, now) for feed in self._parts.feeds.values()),
+            ledger_held_up=self._held_up(),
+            fleet=told.fleet,
+            feeds=self._feeds(told, closed, now),
             uploads=self._uploads(),
             servers=tuple(self._server(gate) for gate in closed if gate.place is None),
             files=told.files,
-            hour=tuple(MinuteStatus(minute.at, minute.files, minute.bytes) for minute in self._parts.tally.hour()),
+            hour=tuple(MinuteStatus(minute.at, minute.files, minute.bytes) for minute in self._tally.hour()),
         )
 
     async def recall(self) -> None:
@@ -130,7 +141,19 @@ class Overview:
 
     def expire(self) -> None:
         """Ask the ledger anew at the next snapshot: something has just been changed by hand."""
-        self._told = _Told(self._told.census, self._told.files, self._told.problem, at=float("-inf"), took=0.0)
+        self._told = replace(self._told, at=float("-inf"), took=0.0)
+
+    @property
+    def _tally(self) -> Tally | Common:
+        return self._common or self._parts.tally
+
+    def _held_up(self) -> str:
+        trouble = self._parts.ledger.trouble
+        return f"{trouble}; {while_it_waits(self._parts.reader.url)}" if trouble else ""
+
+    def knows(self, feed: str) -> bool:
+        """Whether a node of the fleet serves a feed of that name."""
+        return any(feed in node.feeds for node in self._told.fleet.nodes)
 
     async def _ask_ledger(self) -> _Told:
         async with self._asking:
@@ -138,21 +161,44 @@ class Overview:
             if began - self._told.at < max(LEAST_AGE, SHARE * self._told.took):
                 return self._told
             now = round(self._wall() * 1000)
-            reader = self._parts.reader
+            before = self._told
             try:
                 async with asyncio.timeout(PATIENCE):
-                    census = await reader.census(now)
-                    found = await reader.troubled(SHOWN)
+                    census = await self._parts.reader.census(now)
+                    files = tuple(trouble_of(it, now) for it in await self._parts.reader.troubled(SHOWN))
+                    fleet = await self._ask_fleet(now)
             except (LedgerUnusable, TimeoutError) as error:
                 problem = str(error) or f"it did not answer within {PATIENCE:g} s"
-                if not self._told.problem:
+                if not before.problem:
                     log.warning("status_incomplete", reason=problem)
-                census, files = self._told.census, self._told.files
+                census, files, fleet = before.census, before.files, before.fleet
             else:
-                files, problem = tuple(trouble_of(record, now) for record in found), ""
+                problem = ""
             ended = self._steady()
-            self._told = _Told(census, files, problem, at=ended, took=ended - began)
+            self._told = _Told(census, files, problem, ended, ended - began, fleet)
             return self._told
+
+    async def _ask_fleet(self, now: int) -> FleetStatus:
+        if self._common is None:
+            return NO_FLEET
+        reader = self._parts.reader
+        if self._told.problem:
+            self._common.doubt()
+        since = self._common.since
+        self._common.learn(since, await reader.delivered_between(since, now + 1))
+        return fleet_status(await reader.muster(NODES_SHOWN, self._node), self._node)
+
+    def _feeds(self, told: _Told, closed: Iterable[Closed], now: int) -> tuple[FeedStatus, ...]:
+        """Those that are served here, and then those that only other nodes serve."""
+        own = self._parts.feeds
+        nodes = servers_of(told.fleet)
+        return (
+            *(replace(self._feed(it, told.census, closed, now), nodes=nodes.get(it.name, ())) for it in own.values()),
+            *(
+                feed_elsewhere(name, nodes[name], told.census, self._tally.today(name))
+                for name in sorted(nodes.keys() - own.keys())
+            ),
+        )
 
     def _feed(self, feed: Feed, census: Census, closed: Iterable[Closed], now: int) -> FeedStatus:
         nothing = Backlog()
@@ -164,7 +210,7 @@ class Overview:
         troubles = (*self._troubles(feed, closed), *([_stale(stale)] if stale else []))
         paused_at = self._parts.pauses.since(feed.name)
         intake = self._parts.intakes.get(feed.name)
-        files, size = self._parts.tally.today(feed.name)
+        files, size = self._tally.today(feed.name)
         return FeedStatus(
             name=feed.name,
             directory=printable(feed.directory),

@@ -8,6 +8,7 @@ from tablefeed.assembly import Parts
 from tablefeed.clock import steady
 from tablefeed.config import KeyFile, usable_token
 from tablefeed.errors import Fatal
+from tablefeed.ledger.engine import while_it_waits
 from tablefeed.ledger.glance import Wanted
 from tablefeed.ledger.records import Page
 from tablefeed.metrics import Page as Exposition
@@ -35,7 +36,7 @@ class Panel:
         self._overview = overview
         self._has_begun = False
         self._token = token
-        self._recovery = Recovery(parts.reader.url, parts.feeds, steady)
+        self._recovery = Recovery(parts.reader.url, parts.feeds, steady, parts.ledger.node)
         self._reading = asyncio.Lock()
         self._searching = asyncio.Lock()
 
@@ -50,9 +51,13 @@ class Panel:
             async with asyncio.timeout(_PATIENCE):
                 await self._parts.ledger.next_due(0)
         except TimeoutError:
-            return ["the ledger does not answer; does its disk hang?"]
-        trouble = self._parts.ledger.trouble
-        return [f"the ledger cannot be written: {trouble}; free space on its disk"] if trouble else []
+            answers = False
+        else:
+            answers = True
+        ledger = self._parts.ledger
+        if ledger.trouble:
+            return [f"the ledger cannot be written: {ledger.trouble}; {while_it_waits(self._parts.reader.url)}"]
+        return [] if answers else [f"the ledger does not answer; does its {'server' if ledger.node else 'disk'} hang?"]
 
     def _problems_of_directories(self) -> list[str]:
         return [f"{feed}: {trouble}" for feed, trouble in self._parts.troubles.items()]
@@ -113,11 +118,11 @@ class Panel:
             return await asyncio.to_thread(usable_token, self._token)
 
     def has_feed(self, feed: str) -> bool:
-        """Whether it serves a feed of that name."""
-        return feed in self._parts.feeds
+        """Whether it serves a feed of that name, or another node of its fleet does."""
+        return feed in self._parts.feeds or self._overview.knows(feed)
 
     async def pause(self, feed: str) -> None:
-        """Send no more files of a feed that it serves."""
+        """Send no more files of a feed, on all nodes that serve it."""
         await self._parts.pauses.pause(feed)
         self._overview.expire()
 

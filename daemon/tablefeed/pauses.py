@@ -1,6 +1,7 @@
 """Feeds that somebody has paused: their files are taken in and queued, and wait. Kept in the ledger over restarts."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
 import structlog
@@ -24,6 +25,10 @@ class Pauses:
         self._wake = wake
         self._clock = clock
         self._since: dict[str, int] = {}
+        self._changes = 0
+        """Counts those that began or ended here, so that what was looked up before one is not taken for newer."""
+        self._under_way = 0
+        self._changed_elsewhere = asyncio.Event()
 
     def __contains__(self, feed: object) -> bool:
         """Whether somebody has paused it."""
@@ -47,7 +52,7 @@ class Pauses:
         if feed in self._since:
             return False
         self._since[feed] = since = round(self._clock() * 1000)
-        await self._store.set_paused(feed, since)
+        await self._keep(feed, since)
         log.warning("feed_paused_by_hand", feed=feed, effect="its files wait until somebody resumes it")
         return True
 
@@ -55,8 +60,41 @@ class Pauses:
         """Send files of this feed again; returns whether that is new."""
         if feed not in self._since:
             return False
-        await self._store.set_paused(feed, None)
+        await self._keep(feed, None)
         self._since.pop(feed, None)
         log.info("feed_resumed_by_hand", feed=feed)
         self._wake(feed)
         return True
+
+    async def _keep(self, feed: str, since: int | None) -> None:
+        self._changes += 1
+        self._under_way += 1
+        try:
+            await self._store.set_paused(feed, since)
+        finally:
+            self._changes += 1
+            self._under_way -= 1
+
+    def hint(self) -> None:
+        """Another node may have paused or resumed a feed."""
+        self._changed_elsewhere.set()
+
+    async def run(self, look: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
+        """Follow what `look` says is paused on any node, at each hint, until cancelled."""
+        while True:
+            await self._changed_elsewhere.wait()
+            self._changed_elsewhere.clear()
+            await self._follow(look)
+
+    async def _follow(self, look: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
+        before = self._changes
+        kept = await look()
+        if self._under_way or before != self._changes:
+            return  # of what is changed here all nodes are told, this one among them, when it is kept
+        for feed in kept.keys() - self._since.keys():
+            log.warning("feed_paused_elsewhere", feed=feed, effect="its files wait until somebody resumes it")
+        for feed in self._since.keys() - kept.keys():
+            log.info("feed_resumed_elsewhere", feed=feed)
+            del self._since[feed]
+            self._wake(feed)
+        self._since |= kept

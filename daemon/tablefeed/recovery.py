@@ -62,19 +62,28 @@ def chosen(records: Records, choice: Choice, limit: int | None = None) -> tuple[
     return found, [Returned(entry_id, "", "", "there is no such file in the ledger") for entry_id in strangers]
 
 
-def put_back(records: Records, feeds: Mapping[str, Feed], found: Iterable[Record]) -> Iterator[Returned]:
-    """Move them back one by one, and say of each what became of it. Blocks; raises LedgerUnusable."""
+def put_back(
+    records: Records, feeds: Mapping[str, Feed], found: Iterable[Record], node: str = ""
+) -> Iterator[Returned]:
+    """Move them back one by one, and say of each what became of it. Blocks; raises LedgerUnusable.
+
+    `node` is what this machine is called in the fleet: what lies in the directories of others is theirs to move.
+    """
     for record in found:
-        yield Returned(record.id, record.feed, record.path, _put_back(records, feeds, record))
+        yield Returned(record.id, record.feed, record.path, _put_back(records, feeds, record, node))
 
 
-def _put_back(records: Records, feeds: Mapping[str, Feed], record: Record) -> str:
+def _put_back(records: Records, feeds: Mapping[str, Feed], record: Record, node: str) -> str:
     name = f"{record.feed}/{printable(record.path)}"
     if record.state != State.REJECTED:
         return f"{name} is {record.state}; only rejected files can be tried again"
     if not is_refused(record):
         return f"{name} has been put back before"
+    if record.node not in ("", node):
+        return f"{name} lies on node {record.node}: run `tablefeed retry {record.id}` there, or use that node's page"
     if record.feed not in feeds:
+        if node:
+            return f"its feed {record.feed} is not served here: run `tablefeed retry {record.id}` on a node that does"
         return f"its feed {record.feed} is not configured any more: add it again, or move the file by hand"
     destination = Path(record.destination) if record.destination else None
     try:
@@ -88,11 +97,15 @@ def _put_back(records: Records, feeds: Mapping[str, Feed], record: Record) -> st
 class Recovery:
     """Puts files back while the daemon runs: one request at a time, in a thread, and a bounded number of files each."""
 
-    def __init__(self, url: str, feeds: Mapping[str, Feed], clock: Callable[[], float]) -> None:
-        """`url` is the ledger's; `feeds` are those served now; `clock` gives seconds that only grow."""
+    def __init__(self, url: str, feeds: Mapping[str, Feed], clock: Callable[[], float], node: str = "") -> None:
+        """`url` is the ledger's; `feeds` are those served now; `clock` gives seconds that only grow.
+
+        `node` is what this daemon is called in its fleet; empty: there is none.
+        """
         self._url = url
         self._feeds = feeds
         self._clock = clock
+        self._node = node
         self._turn = asyncio.Lock()
 
     async def retry(self, choice: Choice) -> Outcome:
@@ -111,7 +124,7 @@ class Recovery:
         until = self._clock() + PATIENCE
         with opened(self._url) as records:
             found, done = chosen(records, choice, MOST + 1)
-            for returned in put_back(records, feeds, found[:MOST]):
+            for returned in put_back(records, feeds, found[:MOST], self._node):
                 done.append(returned)
                 if ended.is_set() or (self._clock() >= until and returned.id != found[-1].id):
                     return Outcome(done, returned.id)

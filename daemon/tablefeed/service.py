@@ -87,6 +87,7 @@ class Service:
                 parts.housekeeper.run(),
                 parts.freshness.run(),
                 self._feed_watchdog(),
+                parts.pauses.run(parts.ledger.paused),
                 parts.pulse.run(),
                 parts.disks.run(),
                 self._reload_when_asked(parts),

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from tablefeed.model import printable
+from tablefeed.nodes import NO_FLEET, FleetStatus
 
 
 class FeedState(StrEnum):
@@ -93,6 +94,10 @@ class FeedStatus:
     expect_every: float | None = None
     """Seconds; None: nobody expects files."""
     paused_at: int | None = None
+    here: bool = True
+    """False: only other nodes serve it, and what is told of it is what the ledger knows."""
+    nodes: tuple[str, ...] = ()
+    """Which nodes of the fleet serve it; none where there is no fleet."""
     troubles: tuple[Trouble, ...] = ()
 
 
@@ -144,6 +149,8 @@ class FileTrouble:
     changed_at: int
     next_try_at: int | None
     """None: it is not tried again until somebody asks for it."""
+    node: str = ""
+    """In whose directory it lies; empty: there is no fleet, or all nodes share the directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,9 @@ class Snapshot:
     """Each with its own limit; none where that is configured."""
     ledger_problem: str = ""
     """Why the ledger cannot be read; what comes from it is missing then."""
+    ledger_held_up: str = ""
+    """Why what is to be written to the ledger waits, and what to do; nothing new is sent meanwhile."""
+    fleet: FleetStatus = NO_FLEET
     feeds: tuple[FeedStatus, ...] = ()
     uploads: tuple[UploadStatus, ...] = ()
     servers: tuple[ServerStatus, ...] = ()
@@ -188,7 +198,8 @@ class Snapshot:
     def ok(self) -> bool:
         """Whether nobody needs to look."""
         fine = (FeedState.OK, FeedState.PAUSED)
-        return not self.ledger_problem and not self.servers and all(feed.state in fine for feed in self.feeds)
+        works = not (self.ledger_problem or self.ledger_held_up or self.fleet.missed)
+        return works and not self.servers and all(feed.state in fine for feed in self.feeds)
 
 
 def state_of(paused_at: int | None, troubles: Sequence[Trouble]) -> FeedState:
@@ -223,7 +234,12 @@ def headline(snapshot: Snapshot) -> str:
     """The state of things in one line: all is well, or what is not, the worst first."""
     if snapshot.ledger_problem:
         return f"the ledger cannot be read: {snapshot.ledger_problem}"
+    if snapshot.ledger_held_up:
+        return f"the ledger cannot be written: {snapshot.ledger_held_up}"
     parts = ["ending: uploads in flight are finished"] if snapshot.draining else []
+    missed = ", ".join(node.name for node in snapshot.fleet.missed)
+    if missed:
+        parts.append(f"files wait for a node that is away: {missed}")
     for state, label in _LABELS.items():
         names = [feed.name for feed in snapshot.feeds if feed.state is state]
         if names:

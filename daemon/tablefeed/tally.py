@@ -11,6 +11,8 @@ from datetime import datetime
 from tablefeed.ledger.census import Delivered as Earlier
 from tablefeed.news import Delivered, Item
 
+_UNSETTLED = 10
+"""Minutes for which a fleet's deliveries may still come into the ledger."""
 MINUTES = 60
 """Minutes that are kept one by one."""
 
@@ -107,3 +109,54 @@ class Tally:
             self._day = day
             self._files.clear()
             self._bytes.clear()
+
+
+class Common:
+    """Counts what all nodes of a fleet deliver, as their ledger tells: `learn` is to be called now and then."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Nothing is known yet. `clock` gives Unix seconds."""
+        self._clock = clock
+        self._doubted = True
+        self._settled = Tally(clock)
+        self._recent: list[Earlier] = []
+        self._from = 0
+        """The Unix minute from which on the ledger is asked for anew."""
+
+    @property
+    def since(self) -> int:
+        """From when on deliveries are wanted, in Unix milliseconds: a whole minute."""
+        return (self._settled.since // 60_000 if self._doubted else self._from) * 60_000
+
+    def doubt(self) -> None:
+        """Nodes may have been kept from telling the ledger for long: all is asked for anew."""
+        self._doubted = True
+
+    def learn(self, since: int, found: Iterable[Earlier]) -> None:
+        """These are all deliveries from `since` on, which was asked for."""
+        if self._doubted:
+            self._settled, self._doubted, self._from = Tally(self._clock), False, since // 60_000
+        self._recent = [*found]
+        settled = int(self._clock()) // 60 - _UNSETTLED
+        if settled > self._from:
+            self._settled.remember(one for one in self._recent if one.minute < settled)
+            self._recent = [one for one in self._recent if one.minute >= settled]
+            self._from = settled
+
+    def today(self, feed: str) -> tuple[int, int]:
+        """Files and bytes of a feed that were delivered today."""
+        count, size = self._settled.today(feed)
+        day = midnight(self._clock())
+        mine = [one for one in self._recent if one.feed == feed and one.minute * 60_000 >= day]
+        return count + sum(one.files for one in mine), size + sum(one.bytes for one in mine)
+
+    def hour(self) -> list[Minute]:
+        """The last 60 minutes of all feeds, the oldest first, the current one last."""
+        files, sizes = Counter[int](), Counter[int]()
+        for one in self._recent:
+            files[one.minute * 60_000] += one.files
+            sizes[one.minute * 60_000] += one.bytes
+        return [
+            Minute(minute.at, minute.files + files[minute.at], minute.bytes + sizes[minute.at])
+            for minute in self._settled.hour()
+        ]

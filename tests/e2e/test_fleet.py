@@ -1,19 +1,23 @@
 """Several daemons on one ledger and one shared directory: each file goes once, whatever becomes of a daemon."""
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from support.daemon import KEY, Daemon, Site, contents, rename_in, running_daemon
 from support.postgres import Postgres
+from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -165,3 +169,111 @@ async def test_nothing_is_lost_or_doubled_by_a_kill_a_stop_and_a_restart_of_the_
         assert await nodes["south"].end() == 0
         assert await nodes["north"].end() == 0
     fleet.assert_clean(count)
+
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+async def asked(daemon: Daemon, path: str, body: object = None) -> Any:
+    """What a node answers over HTTP."""
+    url = f"http://{daemon.named('started')[0]['http']}{path}"
+    headers = {"Authorization": f"Bearer {TOKEN}"} if body is not None else {}
+    method = "GET" if body is None else "POST"
+    async with aiohttp.request(method, url, json=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def until_told(daemon: Daemon, condition: Callable[[Any], object]) -> Any:
+    """The first status of a node that fulfils the condition."""
+    told: Any = None
+    try:
+        async with asyncio.timeout(30):
+            while not condition(told := await asked(daemon, "/api/status")):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(json.dumps(told, indent=1))
+    return told
+
+
+def feed_of(told: Any, name: str) -> Any:
+    return next(feed for feed in told["feeds"] if feed["name"] == name)
+
+
+def seen_from(site: Site) -> None:
+    """Let a node answer over HTTP, and be told what to do there."""
+    token = site.root / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    site.sections["http"] = {"listen": "127.0.0.1:0", "token_file": str(token)}
+    # What one node does the others hear by NOTIFY: signs of life are too far apart for this.
+    site.sections["fleet"]["lease"] = "600s"
+
+
+async def test_any_node_shows_all_and_pauses_and_retries_for_all(tmp_path: Path, postgres: Postgres) -> None:
+    """Who lives and since when, what the other one sends, its feeds; a pause counts on both, a retry names the node."""
+    go_on = asyncio.Event()
+
+    async def put(server: Server, request: Any, body: bytes) -> Any:
+        await go_on.wait()
+        return server.take(request, body)
+
+    (tmp_path / "share").mkdir()
+    async with serving(Server(put)) as origin, AsyncExitStack() as stack:
+        fleet = Fleet(tmp_path, cast("Any", SimpleNamespace(base_url=origin)), postgres, postgres.database())
+        nodes = {}
+        for name in ("north", "south"):
+            site = fleet.site(name)
+            seen_from(site)
+            own = site.feed(f"of-{name}", dataset_id="d")
+            nodes[name] = await stack.enter_async_context(running_daemon(site.config))
+            await nodes[name].until_event("ready")
+        rename_in(own, "large.csv", b"x" * 1_000)
+        told = await until_told(nodes["north"], lambda it: it["fleet"]["held"])
+        [held] = told["fleet"]["held"]
+        assert (held["node"], held["feed"], held["path"], held["size"]) == ("south", "of-south", "large.csv", 1_000)
+        assert (told["node"], told["ok"], told["uploads"]) == ("north", True, [])
+        assert [(node["name"], node["here"], node["living"]) for node in told["fleet"]["nodes"]] == [
+            ("north", True, True),
+            ("south", False, True),
+        ]
+        assert [node["uploading"] for node in told["fleet"]["nodes"]] == [0, 1]
+        assert all(node["started_at"] <= node["seen_at"] <= told["fleet"]["now"] for node in told["fleet"]["nodes"])
+        theirs, common = feed_of(told, "of-south"), feed_of(told, "orders")
+        assert (theirs["here"], theirs["nodes"], theirs["uploading"]) == (False, ["south"], 1)
+        assert (common["here"], common["nodes"]) == (True, ["north", "south"])
+        other = await until_told(nodes["south"], lambda it: it["uploads"])
+        assert ([it["path"] for it in other["uploads"]], other["fleet"]["held"]) == (["large.csv"], [])
+        go_on.set()
+        await nodes["south"].until_event("file_archived")
+        await until_told(nodes["north"], lambda it: feed_of(it, "of-south")["delivered_today"] == 1)
+
+        await asked(nodes["north"], "/api/feeds/orders/pause", {})
+        await nodes["south"].until_event("feed_paused_elsewhere")
+        fleet.put(3)
+        told = await until_told(nodes["south"], lambda it: feed_of(it, "orders")["queued"] == 3)
+        assert feed_of(told, "orders")["state"] == "paused"
+        await asked(nodes["south"], "/api/feeds/orders/resume", {})
+        await fleet.until_archived(4)
+
+        rename_in(own, "odd\udcff.csv", b"x")
+        refused = (await until_told(nodes["north"], lambda it: it["files"]))["files"][0]
+        answer = await asked(nodes["north"], "/api/retry", {"ids": [refused["id"]]})
+        [left] = answer["not_put_back"]
+        assert "lies on node south" in left["problem"]
+        assert f"tablefeed retry {refused['id']}" in left["problem"]
+        answer = await asked(nodes["south"], "/api/retry", {"ids": [refused["id"]]})
+        assert [it["id"] for it in answer["put_back"]] == [refused["id"]]
+
+        await nodes["south"].end(signal.SIGTERM)
+        told = await until_told(nodes["north"], lambda it: it["fleet"]["over"] == 1)
+        assert told["fleet"]["living"] == 1
+        fleet.server.stop()
+        try:
+            told = await until_told(nodes["north"], lambda it: it["ledger_problem"])
+            assert "Start PostgreSQL" in told["ledger_problem"]
+            assert not told["ok"]
+            assert [node["name"] for node in told["fleet"]["nodes"]] == ["north", "south"], "what was known last"
+        finally:
+            fleet.server.start()
+        await until_told(nodes["north"], lambda it: not it["ledger_problem"])

@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, expect
 
 from support.browser import needs_browser, opened, started
 from support.daemon import Daemon, Site, running_daemon
+from support.postgres import Postgres
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox
 
@@ -365,6 +366,58 @@ async def test_it_fits_every_width_in_both_schemes_and_is_accessible(
                 ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
                 assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 384) == (scheme == "light")
         assert await daemon.end() == 0
+
+
+async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres: Postgres, browser: Browser) -> None:
+    """Who lives, what the others send, whose feeds those are, and who is away; at all widths, and axe finds nothing."""
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed here")
+    go_on = asyncio.Event()
+
+    async def put(server: Server, request: Any, body: bytes) -> Any:
+        await go_on.wait()
+        return server.take(request, body)
+
+    url = postgres.database()
+    async with serving(Server(put)) as origin, AsyncExitStack() as stack:
+        sites, daemons = {}, {}
+        for name in ("north", "south"):
+            (tmp_path / name).mkdir()
+            sites[name] = Site(tmp_path / name, origin)
+            sites[name].sections = {"ledger": {"url": url}, "fleet": {"node": name, "lease": "60s"}}
+            listen(sites[name])
+            sites[name].feed(f"of-{name}", dataset_id="d")
+            daemons[name] = await stack.enter_async_context(running_daemon(sites[name].config))
+            await daemons[name].until_event("ready")
+        for number in range(2):
+            (tmp_path / "south" / "drop" / "of-south" / f"export-{number}.csv").write_bytes(b"x" * 9_000)
+        address = sites["north"].sections["http"]["listen"]
+        for width, scheme in ((360, "dark"), (1280, "light")):
+            viewport = {"width": width, "height": 900}
+            async with opened(browser, address, viewport=viewport, color_scheme=scheme, bypass_csp=True) as page:
+                nodes = page.get_by_role("region", name="Nodes")
+                await expect(nodes.locator("tbody tr")).to_have_count(2)
+                await expect(nodes.locator("tbody tr").first).to_contain_text("this one")
+                await expect(nodes.locator("tbody tr").last).to_contain_text("living")
+                await expect(page.locator("#held-rows li")).to_have_count(2)
+                await expect(page.locator("#held-rows li").first).to_contain_text("being sent by south")
+                await expect(feed_row(page, "of-south")).to_contain_text("elsewhere")
+                await expect(feed_row(page, "of-south")).to_contain_text("on south")
+                assert await page.evaluate("document.documentElement.scrollWidth") <= width
+                await page.evaluate(axe.AXE_FILE_PATH.read_text())
+                found = await page.evaluate("axe.run().then((found) => found.violations)")
+                assert [(it["id"], [node["html"][:200] for node in it["nodes"]]) for it in found] == []
+                if pictures := os.environ.get("TABLEFEED_TEST_PICTURES"):
+                    await page.screenshot(path=f"{pictures}/fleet-{width}.png", full_page=True)
+        async with opened(browser, address) as page:
+            await feed_row(page, "of-south").get_by_role("button", name="Pause").click()
+            await give_token(page)
+            await daemons["south"].until_event("feed_paused_elsewhere")
+            await daemons["south"].end(signal.SIGKILL)
+            postgres.execute(url.rpartition("/")[2], "UPDATE nodes SET lease_until = 0 WHERE name = 'south'")
+            await expect(page.get_by_role("region", name="What is in the way")).to_contain_text("Node south is away")
+            await expect(page.get_by_role("heading", level=1)).to_contain_text("wait for a node that is away: south")
+        go_on.set()
+        assert await daemons["north"].end() == 0
 
 
 async def test_the_keyboard_reaches_everything_and_is_never_caught(

@@ -1,6 +1,8 @@
 """`tablefeed status --alive`: for health checks, by HTTP or by the ledger's lock."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,18 @@ async def test_without_http_the_lock_tells(site: Site) -> None:
         await daemon.end(signal.SIGKILL)
     code, out, err = await alive(config)
     assert (code, out, err.count("\n"), "no daemon runs" in err) == (1, "", 1, True)
+
+
+def test_in_a_fleet_no_database_is_asked_and_nothing_is_loaded_for_one(tmp_path: Path) -> None:
+    """A check is as quick as beside a file, and a database that is away ends no daemon."""
+    site = Site(tmp_path, "http://127.0.0.1:1")
+    site.sections = {"ledger": {"url": "postgresql://me:s3cret@127.0.0.1:1/x"}, "http": {"listen": "127.0.0.1:1"}}
+    program = (
+        "import sys; from pathlib import Path; from tablefeed.cli.alive import why_not_alive; "
+        "print(why_not_alive(Path(sys.argv[1]), {})); print({'sqlalchemy', 'psycopg'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, site.config], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing listens at 127.0.0.1:1\nset()\n"
 
 
 async def test_something_else_on_the_port_is_no_daemon(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Many refused files go back in requests of a bounded size each."""
 
+import sqlite3
 import time
 from pathlib import Path
 
@@ -68,3 +69,16 @@ async def test_files_of_a_feed_that_is_not_served_stay(url: str, tmp_path: Path)
         1: "its feed orders is not configured any more",
         99: "there is no such file in the ledger",
     }
+
+
+async def test_a_file_on_another_node_is_left_to_that_one_and_holds_up_no_other(url: str, tmp_path: Path) -> None:
+    """With its name; what lies in a directory that all have is put back here."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as raw:
+        raw.execute("UPDATE files SET node = 'south' WHERE id = 1")
+        raw.execute("UPDATE files SET node = 'north' WHERE id = 2")
+    outcome = await Recovery(url, {"orders": feed_at(tmp_path / "drop")}, time.monotonic, "north").retry(Choice())
+    told = {it.id: it.problem for it in outcome.files if it.id != 3}
+    assert told.pop(1) == "orders/0.csv lies on node south: run `tablefeed retry 1` there, or use that node's page"
+    assert told == {2: "", 4: "", 5: ""}
+    outcome = await Recovery(url, {}, time.monotonic, "north").retry(Choice(ids=[3]))
+    assert "run `tablefeed retry 3` on a node that does" in outcome.files[0].problem

@@ -38,7 +38,8 @@ class FakePanel:
 
     async def snapshot(self) -> Snapshot:
         self.looks += 1
-        self.picture = replace(self.picture, now=self.picture.now + 1_000)
+        now = self.picture.now + 1_000
+        self.picture = replace(self.picture, now=now, fleet=replace(self.picture.fleet, now=now))
         return self.picture
 
     async def history(self, wanted: Wanted, limit: int) -> Page:

@@ -112,7 +112,7 @@ def test_what_nobody_wants_to_miss_has_an_alert() -> None:
     assert len(names) == len(set(names))
     assert {
         *("Down", "Absent", "NoFileArrived", "NoDelivery", "QueueAges", "FeedBlocked", "FeedPaused"),
-        *("KeyRefused", "FilesRefused", "RetriesGoOn", "DiskLow", "DiskFull", "LedgerFails", "LoopLags"),
+        *("KeyRefused", "FilesRefused", "RetriesGoOn", "DiskLow", "DiskFull", "LedgerFails", "NodeMissed", "LoopLags"),
     } <= set(names)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tablefeed.cli.looking import Daemon, Picture
 from tablefeed.cli.picture import drawn
+from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus
 from tablefeed.status import (
     FeedState,
     FeedStatus,
@@ -121,3 +122,40 @@ def test_a_daemon_of_another_version_is_shown_as_far_as_it_is_understood() -> No
     console.print(drawn(picture, 80, bars=False))
     assert isinstance(console.file, io.StringIO)
     assert "dreaming" in console.file.getvalue()
+
+
+FLEET = FleetStatus(
+    now=NOW,
+    living=1,
+    over=2,
+    nodes=(
+        NodeStatus("north", True, True, NOW - HOUR, NOW - 5_000, "1.2.3", ("orders",), 2, 1),
+        NodeStatus("south\x1b[2J", False, False, NOW - HOUR, NOW - 90_000, "1.2.4", ("theirs",), waiting=7),
+    ),
+    held=(HeldStatus(4, "west", "orders", HOSTILE, 2**20, "uploading", NOW),),
+)
+
+
+def test_a_fleet_is_shown_and_what_waits_for_a_node_that_is_away() -> None:
+    """Nodes with their last sign of life, on the database's clock, and what others send; without one, nothing of it."""
+    refused = FileTrouble(8, "theirs", "a.csv", "rejected", "too large", 0, NOW, None, "south")
+    theirs = FeedStatus("theirs", "", "", FeedState.OK, here=False, nodes=("a", "b", "c", "d"))
+    shown = text(replace(SNAPSHOT, feeds=(ORDERS, theirs), files=(refused,), fleet=FLEET), 160)
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["north", "(this", "one)", "living", "5s", "ago", "3", "0", "1h", "ago", "1.2.3"] in lines
+    for part in (
+        r"south\x1b[2J", "over", "1m30s ago", "and 1 more", "theirs on a, b, c and 1 more", "On other nodes",
+        "`tablefeed retry 8` on south.",
+        r"node south\x1b[2J: it is away: 7 files wait in its directories", "files wait for a node that is away: south",
+    ):  # fmt: skip
+        assert part in shown.replace("Files wait", "files wait"), part
+    assert "\x1b[2J" not in shown
+    alone = text(SNAPSHOT, 160)
+    assert "NODE" not in alone
+    assert "other nodes" not in alone
+
+
+def test_a_ledger_that_cannot_be_written_is_told() -> None:
+    """It is the first thing to mend."""
+    shown = text(replace(SNAPSHOT, ledger_held_up="PostgreSQL does not answer; start PostgreSQL"), 160)
+    assert shown.startswith("The ledger cannot be written: PostgreSQL does not answer; start PostgreSQL.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def test_it_finds_what_the_settings_say(site: Site, sections: dict[str, object],
     assert f"sqlite:///{found.ledger}" == settings.ledger.url
     assert feed_names(site.path, environ) == [it.name for it in settings.feeds]
     assert whereabouts(None, environ | {CONFIG_VARIABLE: str(site.path)}) == found
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_database_has_no_lock_here_but_a_node(site: Site, scheme: str) -> None:
+    """Called as the settings say, else as its host; the password is not in what is printed of it."""
+    url = f"{scheme}://me:s3cret@db/x"
+    settings = site.load({}, ledger={"url": url}, fleet={"node": "north"})
+    found = whereabouts(site.path, {})
+    assert (found.ledger, found.url, found.node) == (None, settings.ledger.url, "north")
+    assert whereabouts(site.path, {"TABLEFEED_FLEET__NODE": ""}).node == socket.gethostname()
+    assert "s3cret" not in repr(found)
 
 
 def test_without_a_file_the_environment_and_the_defaults_tell(tmp_path: Path) -> None:

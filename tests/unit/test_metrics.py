@@ -18,8 +18,16 @@ from tablefeed.metrics import Metrics, Scene
 from tablefeed.metrics.catalog import CATALOG, ERRORS, Declared, Kind
 from tablefeed.metrics.table import table
 from tablefeed.model import Entry, FileVersion, State
+from tablefeed.nodes import FleetStatus, NodeStatus
 from tablefeed.pulse import BEAT, FEWEST, MOST, OVERDUE, WINDOW, Pulse
-from tablefeed.status import FeedState, FeedStatus, ServerStatus, Snapshot, Trouble, UploadStatus
+from tablefeed.status import (
+    FeedState,
+    FeedStatus,
+    ServerStatus,
+    Snapshot,
+    Trouble,
+    UploadStatus,
+)
 from tablefeed.status import Kind as TroubleKind
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +70,18 @@ FULL = feed(
     troubles=tuple(Trouble(kind, "why", "mend it") for kind in TroubleKind),
 )
 SERVER = ServerStatus(STORE, "503", ("orders",), 1, None)
+FLEET = FleetStatus(
+    now=NOW,
+    living=2,
+    over=3,
+    nodes=(
+        NodeStatus("here", True, True, NOW - 9, NOW - 1, "1.0", ("orders",), 1, 0, waiting=5),
+        NodeStatus("there", False, True, NOW - 9, NOW - 1, "1.0", ("orders", "theirs"), waiting=7),
+        NodeStatus("away", False, False, NOW - 9, NOW - 8, "1.0", ("orders",), waiting=1),
+    ),
+)
 EVERYTHING = Scene(
-    scene(FULL, bandwidth=7, servers=(SERVER,)).snapshot,
+    scene(FULL, bandwidth=7, servers=(SERVER,), fleet=FLEET).snapshot,
     (API,),
     ledger_writable=False,
     spaces={("ledger", ""): Space(1, 2), ("archive", "orders"): Space(3, 4)},
@@ -175,7 +193,7 @@ def test_every_error_that_is_retried_can_be_counted() -> None:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.DeliveryError)
     }
-    assert classes - {"DeliveryError", "Transient", "FileRefused"} == set(ERRORS)
+    assert classes - {"DeliveryError", "Transient", "FileRefused", "LeaseLost"} == set(ERRORS)
 
 
 async def test_a_feed_that_is_not_served_any_more_disappears(metrics: Metrics) -> None:
@@ -241,6 +259,18 @@ async def test_the_gauges_tell_the_picture_that_everybody_is_shown(metrics: Metr
     assert [it.labels["feed"] for it in shown.all("tablefeed_expect_every_seconds")] == ["orders"]
     assert shown.all("tablefeed_bandwidth_limit_bytes_per_second") == []
     assert shown.value("tablefeed_ok") == 0
+
+
+async def test_a_node_tells_of_itself_and_of_the_fleet_and_of_its_own_feeds_alone(metrics: Metrics) -> None:
+    """What only others serve they tell themselves; without a fleet nothing is told of one."""
+    shown = await scraped(metrics, scene(feed(), feed("theirs", here=False, queued=7), fleet=FLEET))
+    assert shown.by("node", "tablefeed_node_info") == {"here": 1}
+    assert shown.by("state", "tablefeed_nodes") == {"living": 2, "over": 2, "missed": 1}
+    assert shown.value("tablefeed_node_waiting_files") == 5
+    assert shown.value("tablefeed_feeds") == 1
+    assert 'feed="theirs"' not in shown.text
+    alone = await scraped(metrics, scene(feed()))
+    assert not any(alone.all(name) for name in ("tablefeed_node_info", "tablefeed_nodes"))
 
 
 @pytest.mark.parametrize(

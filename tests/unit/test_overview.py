@@ -8,9 +8,12 @@ from support.ledgers import Clock
 from tablefeed.assembly import Parts
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates
-from tablefeed.ledger.census import Census
+from tablefeed.ledger.census import Census, Delivered
+from tablefeed.ledger.muster import Muster, Standing
+from tablefeed.ledger.nodes import Node
 from tablefeed.overview import LEAST_AGE, PATIENCE, RATE_WINDOW, SHARE, Overview, Rates
 from tablefeed.slots import FairSlots, Share
+from tablefeed.status import headline
 
 
 class Reader:
@@ -22,6 +25,9 @@ class Reader:
         self.asked = 0
         self.error: LedgerUnusable | None = None
         self.hangs = False
+        self.url = "postgresql+psycopg://db/x"
+        self.fleet = Muster()
+        self.delivered: list[Delivered] = []
 
     async def census(self, _now: int) -> Census:
         self.asked += 1
@@ -36,13 +42,20 @@ class Reader:
     async def troubled(self, _limit: int) -> list[object]:
         return []
 
+    async def muster(self, _most: int, _besides: str) -> Muster:
+        return self.fleet
 
-def overview_of(reader: Reader) -> Overview:
+    async def delivered_between(self, since: int, until: int) -> list[Delivered]:
+        return [one for one in self.delivered if since <= one.minute * 60_000 < until]
+
+
+def overview_of(reader: Reader, node: str = "", trouble: str = "") -> Overview:
     parts = SimpleNamespace(
         gates=Gates(reader.clock, lambda: 0.5),
         feeds={},
         reader=reader,
         tally=SimpleNamespace(hour=list),
+        ledger=SimpleNamespace(node=node, trouble=trouble),
         pipeline=SimpleNamespace(in_flight={}),
         throttle=SimpleNamespace(limit=5, source="configuration"),
         slots=FairSlots(None, lambda _: Share(0, 0), clock=reader.clock),
@@ -118,3 +131,32 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
     assert rates.rate(1, clock.now - 1, 100) == 100
     rates.keep([2])
     assert rates.rate(1, clock.now, 0) == 0
+
+
+async def test_feeds_of_others_are_shown_and_files_that_wait_for_a_node_that_is_away_are_trouble() -> None:
+    """What all have delivered counts; what is known of the fleet outlasts a ledger that does not answer."""
+    reader = Reader(Clock())
+    away = Standing(Node("away", 1, 5, 6, 0, "1.0"), False, ("theirs",), waiting=2)
+    living = Standing(Node("south", 1, 5, 6, 99, "1.0"), True, ("common",))
+    gone = Standing(Node("gone", 1, 5, 6, 0, "1.0"), False, ("old",))
+    reader.fleet = Muster(now=9, nodes=(away, living, gone), living=1, over=2)
+    reader.delivered = [Delivered("common", reader.clock.ms // 60_000, 3, 30)]
+    overview = overview_of(reader, "north")
+    shown = await overview.snapshot()
+    assert [(feed.name, feed.here, feed.nodes, feed.delivered_today) for feed in shown.feeds] == [
+        ("common", False, ("south",), 3),
+        ("theirs", False, ("away",), 0),
+    ]
+    assert ([node.name for node in shown.fleet.missed], shown.ok, shown.node) == (["away"], False, "north")
+    assert (overview.knows("common"), overview.knows("orders")) == (True, False)
+    reader.clock.now += 60
+    reader.error = LedgerUnusable("it is away", "Start PostgreSQL")
+    shown = await overview.snapshot()
+    assert (len(shown.fleet.nodes), [feed.delivered_today for feed in shown.feeds]) == (3, [3, 0])
+
+
+async def test_a_ledger_that_cannot_be_written_is_trouble_with_what_to_do() -> None:
+    """In words that fit its database."""
+    shown = await overview_of(Reader(Clock()), "north", "it is away").snapshot()
+    assert (shown.ledger_held_up, shown.ok) == ("it is away; start PostgreSQL, or mend the way to it", False)
+    assert headline(shown).startswith("the ledger cannot be written: it is away")

@@ -4,6 +4,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from tablefeed.panel import Panel
 
 
@@ -18,7 +20,7 @@ async def no_problem() -> str:
 def panel_of(**parts: Any) -> Panel:
     """A panel over these parts; the others are well."""
     well = {
-        "ledger": SimpleNamespace(next_due=nothing_due, trouble=""),
+        "ledger": SimpleNamespace(next_due=nothing_due, trouble="", node=""),
         "intakes": {},
         "troubles": {},
         "roster": SimpleNamespace(ended=list),
@@ -51,6 +53,30 @@ async def test_a_daemon_is_not_ready_before_every_first_scan_has_begun() -> None
     assert await panel.problems() == []
     intakes["new"] = intake(begun=False)
     assert await panel.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "node", "todo", "hangs"),
+    [
+        ("sqlite:////nowhere", "", "free space on the ledger's disk", "disk"),
+        ("postgresql+psycopg://db/x", "north", "start PostgreSQL, or mend the way to it", "server"),
+    ],
+)
+async def test_a_ledger_that_cannot_be_used_is_told_with_what_to_do_about_its_kind(
+    monkeypatch: pytest.MonkeyPatch, url: str, node: str, todo: str, hangs: str
+) -> None:
+    """Also where it gives no answer, as PostgreSQL does while it is away."""
+    monkeypatch.setattr("tablefeed.panel._PATIENCE", 0.01)
+
+    async def never(_after: int) -> None:
+        await asyncio.Event().wait()
+
+    def problems(trouble: str) -> Any:
+        ledger = SimpleNamespace(next_due=never, trouble=trouble, node=node)
+        return panel_of(ledger=ledger, reader=SimpleNamespace(url=url)).problems()
+
+    assert await problems("it is away") == [f"the ledger cannot be written: it is away; {todo}"]
+    assert await problems("") == [f"the ledger does not answer; does its {hangs} hang?"]
 
 
 async def test_a_feed_whose_directory_is_away_is_told_as_that() -> None:

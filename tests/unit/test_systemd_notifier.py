@@ -111,7 +111,7 @@ def picture(*feeds: FeedStatus, **more: Any) -> Snapshot:
     return Snapshot(version="1", node="n", pid=1, now=0, started_at=0, feeds=feeds, **more)
 
 
-def feed(name: str = "orders", state: FeedState = FeedState.OK, reason: str = "", **counts: int) -> FeedStatus:
+def feed(name: str = "orders", state: FeedState = FeedState.OK, reason: str = "", **counts: Any) -> FeedStatus:
     """A feed as it is shown."""
     troubles = (Trouble(Kind.DELIVERY, reason, ""),) if reason else ()
     return FeedStatus(name, "/srv", "table-1", state, troubles=troubles, **counts)

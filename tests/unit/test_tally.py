@@ -11,7 +11,7 @@ from support.ledgers import RECEIPT, Clock, version
 from tablefeed.ledger.census import Delivered as Earlier
 from tablefeed.model import Entry, State
 from tablefeed.news import Delivered, Failed, News
-from tablefeed.tally import MINUTES, Tally, midnight
+from tablefeed.tally import MINUTES, Common, Tally, midnight
 
 NOON = 1_795_608_000.0
 """2026-11-25, 12:00 UTC."""
@@ -108,3 +108,30 @@ def test_what_an_earlier_life_delivered_is_added() -> None:
     tally.note(delivered(clock))
     assert tally.today("orders") == (3, 30)
     assert sum(it.files for it in tally.hour()) == 6
+
+
+@pytest.mark.usefixtures("zone")
+def test_what_all_nodes_delivered_is_asked_for_from_its_last_minutes_on() -> None:
+    """What may still come into the ledger is counted anew each time, what is older for good; and nothing twice."""
+    clock = Clock(NOON)
+    common, ledger = Common(clock), [Earlier("orders", round(NOON) // 60 - ago, 1, 10) for ago in (300, 30, 2)]
+
+    def look() -> tuple[tuple[int, int], int, int]:
+        since = common.since
+        common.learn(since, [one for one in ledger if one.minute * 60_000 >= since])
+        return common.today("orders"), sum(minute.files for minute in common.hour()), since
+
+    assert look()[:2] == ((3, 30), 2)
+    ledger.append(Earlier("orders", round(NOON) // 60 - 1, 2, 20))
+    counts, hour, since = look()
+    assert (counts, hour) == ((5, 50), 4)
+    assert since >= clock.ms - 11 * 60_000, "not all of the day again"
+    clock.now += 40 * 60
+    assert look()[:2] == ((5, 50), 3)
+    late = Earlier("orders", round(NOON) // 60, 1, 10)
+    ledger.append(late)
+    assert look()[:2] == ((5, 50), 3), "too late to be asked for"
+    common.doubt()
+    assert look()[:2] == ((6, 60), 4)
+    clock.now += 13 * 3600
+    assert look()[:2] == ((0, 0), 0), "another day"

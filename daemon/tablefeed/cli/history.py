@@ -16,6 +16,7 @@ from tablefeed.cli.options import parsed
 from tablefeed.cli.words import shown
 from tablefeed.config import load
 from tablefeed.history import plain, what
+from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.records import Record, Search, opened
 from tablefeed.model import State
 from tablefeed.units import format_size, parse_moment
@@ -24,12 +25,19 @@ _COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan"
 
 
 def history(
-    config: Path | None, *, feed: str | None, state: State | None, since: str | None, limit: int | None, as_json: bool
+    config: Path | None,
+    *,
+    feed: str | None,
+    state: State | None,
+    since: str | None,
+    node: str | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Print the records that fit."""
     after = None if since is None else parsed("--since", lambda text: parse_moment(text, time.time()), since)
     settings = load(config, os.environ)
-    search = Search(feed, state, None if after is None else round(after * 1000))
+    search = Search(feed, state, None if after is None else round(after * 1000), node=node)
     with opened(settings.ledger.url) as records:
         if as_json:
             for record in records.find(search, limit):
@@ -38,7 +46,7 @@ def history(
         found = records.find(search, limit or SHOWN)
         more = records.count(search) - len(found)
     if found:
-        _show(found)
+        _show(found, with_nodes=sqlite_file(settings.ledger.url) is None)
     else:
         known = feed is None or feed in {known.name for known in settings.feeds}
         names = ", ".join(it.name for it in settings.feeds)
@@ -48,15 +56,16 @@ def history(
         sys.stderr.write(f"{more} older ones are not shown: see them with --limit {len(found) + more}\n")
 
 
-def _show(records: list[Record]) -> None:
+def _show(records: list[Record], *, with_nodes: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "WHEN", "FEED", "STATE", "SIZE", "FILE", "WHAT"):
+    for name in ("ID", "WHEN", *(["NODE"] if with_nodes else []), "FEED", "STATE", "SIZE", "FILE", "WHAT"):
         table.add_column(name, justify="right" if name in ("ID", "SIZE") else "left", overflow="fold")
     for record in records:
         when = datetime.fromtimestamp(record.changed_at / 1000).astimezone()
         table.add_row(
             str(record.id),
             when.strftime("%Y-%m-%d %H:%M:%S"),
+            *([Text(shown(record.node) or "shared")] if with_nodes else []),
             record.feed,
             Text(record.state, style=_COLORS.get(State(record.state), "")),
             format_size(record.size),

@@ -9,8 +9,12 @@ from typing import Any
 
 from tablefeed import __version__
 from tablefeed.cli.looking import Daemon
+from tablefeed.cli.words import plural
 from tablefeed.config import FeedSettings, Settings, load
+from tablefeed.fleet import SHOWN as NODES_SHOWN
+from tablefeed.fleet import feed_elsewhere, fleet_status, servers_of
 from tablefeed.history import trouble_of
+from tablefeed.joining import node_of
 from tablefeed.ledger.census import Backlog, Census, Delivered
 from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.records import Records, opened
@@ -33,7 +37,8 @@ def ledger_snapshot(config: Path | None, environ: Mapping[str, str], daemon: Dae
     if path is None or path.exists():
         with opened(settings.ledger.url) as records:
             snapshot = _of(settings, records, now, runs=daemon.runs)
-        headline = _headline(daemon)
+        others = sum(node.living and not node.here for node in snapshot.fleet.nodes)
+        headline = _headline(daemon) + (f"; {plural(others, 'other node')} of its fleet at work" if others else "")
     else:
         feeds = tuple(_feed(feed, Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
         problem = f"there is no ledger {path} yet"
@@ -53,11 +58,25 @@ def _bare(feeds: tuple[FeedStatus, ...], files: tuple[FileTrouble, ...], now: in
     return Snapshot(__version__, socket.gethostname(), 0, now, now, feeds=feeds, files=files)
 
 
+def _today(delivered: list[Delivered], feed: str) -> tuple[int, int]:
+    mine = [one for one in delivered if one.feed == feed]
+    return sum(one.files for one in mine), sum(one.bytes for one in mine)
+
+
 def _of(settings: Settings, records: Records, now: int, *, runs: bool) -> Snapshot:
     census = records.census(now)
     today = records.delivered_between(midnight(now / 1000), now + 1)
-    feeds = tuple(_feed(feed, census, today, now, runs=runs) for feed in settings.feeds)
-    return _bare(feeds, tuple(trouble_of(record, now) for record in records.troubled(SHOWN)), now)
+    here = node_of(settings)
+    fleet = fleet_status(records.muster(NODES_SHOWN, here), here)
+    nodes = servers_of(fleet)
+    runs = runs or fleet.living > 0
+    own = {feed.name: _feed(feed, census, today, now, runs=runs) for feed in settings.feeds}
+    feeds = (
+        *(replace(feed, nodes=nodes.get(name, ())) for name, feed in own.items()),
+        *(feed_elsewhere(name, nodes[name], census, _today(today, name)) for name in sorted(nodes.keys() - own.keys())),
+    )
+    bare = _bare(feeds, tuple(trouble_of(record, now) for record in records.troubled(SHOWN)), now)
+    return replace(bare, fleet=fleet, node=here or bare.node)
 
 
 def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: int, *, runs: bool) -> FeedStatus:
@@ -67,7 +86,7 @@ def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: i
     )
     record = census.feeds.get(feed.name)
     troubles = tuple(_stale(feed, record.arrived_at, record.known_at, now)) if record else ()
-    mine = [one for one in delivered if one.feed == feed.name]
+    today, bytes_today = _today(delivered, feed.name)
     paused_at = record.paused_at if record else None
     oldest = min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None)
     return FeedStatus(
@@ -82,8 +101,8 @@ def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: i
         archiving=moving.count,
         retrying=queued.failing + sending.failing + moving.failing,
         refused=census.refused.get(feed.name, 0),
-        delivered_today=sum(one.files for one in mine),
-        bytes_today=sum(one.bytes for one in mine),
+        delivered_today=today,
+        bytes_today=bytes_today,
         oldest_queued_at=queued.oldest_at if runs else oldest,
         oldest_undelivered_at=oldest,
         next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),

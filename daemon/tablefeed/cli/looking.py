@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tablefeed.cli.asking import PATIENCE, NoAnswerError, ask
-from tablefeed.cli.whereabouts import Whereabouts, lock_holder, whereabouts
+from tablefeed.cli.whereabouts import Whereabouts, located, lock_holder, whereabouts
 from tablefeed.errors import Exit, LedgerUnusable
+
+_START = "Start it: `systemctl start tablefeed`, or `tablefeed run`"
+_SEE = "If it is not a pass of `tablefeed run --once`, see its log: `journalctl -u tablefeed`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def _thorough(config: Path | None, environ: Mapping[str, str]) -> Whereabouts:
     from tablefeed.config import load
 
     settings = load(config, environ)
-    return Whereabouts(settings.http.address, Path(settings.ledger.url.removeprefix("sqlite:///")))
+    return located(settings.http.address, settings.ledger.url, settings.fleet.node)
 
 
 def _snapshot(body: bytes, address: tuple[str, int]) -> dict[str, Any]:
@@ -96,6 +99,8 @@ def _snapshot(body: bytes, address: tuple[str, int]) -> dict[str, Any]:
 
 
 def _without_answer(place: Whereabouts, reason: str) -> Daemon:
+    if place.ledger is None:
+        return _node_without_answer(place, reason)
     try:
         holder = lock_holder(place.ledger)
     except OSError as error:
@@ -105,10 +110,23 @@ def _without_answer(place: Whereabouts, reason: str) -> Daemon:
             Exit.NO_PERMISSION,
         ) from None
     if holder is None:
-        start = "Start it: `systemctl start tablefeed`, or `tablefeed run`"
-        return Daemon(answers=False, process=None, runs=False, reason="no daemon runs", remedy=start)
+        return Daemon(answers=False, process=None, runs=False, reason="no daemon runs", remedy=_START)
     process = int(holder) if holder.isdecimal() else None
-    remedy = ""
-    if place.address is not None:
-        remedy = "If it is not a pass of `tablefeed run --once`, see its log: `journalctl -u tablefeed`"
+    remedy = "" if place.address is None else _SEE
     return Daemon(answers=False, process=process, runs=True, reason=reason, remedy=remedy)
+
+
+def _node_without_answer(place: Whereabouts, reason: str) -> Daemon:
+    """No lock of this machine tells whether it runs, but its lease does."""
+    from tablefeed.cli.nodelook import standing_of
+
+    try:
+        standing = standing_of(place)
+    except LedgerUnusable as error:
+        raise LedgerUnusable(f"{reason}, and {error.what}", error.remedy, error.exit_code) from None
+    if standing is None or not standing.living:
+        why = f"no daemon runs as node {place.node}"
+        return Daemon(answers=False, process=None, runs=False, reason=why, remedy=_START)
+    remedy = "" if place.address is None else f"{_SEE}. One that was killed is taken for alive until its lease ends"
+    why = f"{reason}; node {place.node} has a lease"
+    return Daemon(answers=False, process=None, runs=True, reason=why, remedy=remedy)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tablefeed.cli.looking import Picture
 from tablefeed.cli.words import clock_time, plural, shown, span
+from tablefeed.model import State
 from tablefeed.status import FeedState, Kind
 from tablefeed.units import format_rate, format_size
 
@@ -23,7 +24,10 @@ WIDE = 110
 """Columns from which on sizes are shown beside counts."""
 UPLOADS = 12
 FILES = 8
-"""Lines at most of uploads, and of files with trouble."""
+NODES = 50
+"""Lines at most of uploads, of files with trouble, and of nodes."""
+NODES_NAMED = 3
+"""Nodes that are named beside a feed."""
 _COLORS: Mapping[str, str] = {
     FeedState.OK: "green",
     FeedState.PAUSED: "cyan",
@@ -41,7 +45,9 @@ def drawn(picture: Picture, width: int, *, bars: bool) -> Group:
     now = moment(snapshot.get("now")) or 0.0
     parts: list[RenderableType] = [_headline(picture), _who(picture, now), Text(), _feeds(picture, now, width)]
     for title, lines in (
+        ("Nodes", _nodes(snapshot)),
         ("Uploads", _uploads(snapshot, bars=bars)),
+        ("On other nodes", _held(snapshot)),
         ("Trouble", list(_troubles(snapshot, now))),
         ("Files", list(_files(snapshot, now, runs=picture.daemon.runs))),
     ):
@@ -95,6 +101,7 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("FEED", "STATE", "QUEUED", "SENDING", "TODAY", "REFUSED", "DELIVERED", "LAST FILE"):
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    runs = picture.daemon.runs or bool(picture.snapshot.get("fleet", {}).get("living"))
     for feed in picture.snapshot["feeds"]:
         state = str(feed.get("state", ""))
         queued, today = str(feed.get("queued", "")), str(feed.get("delivered_today", ""))
@@ -103,8 +110,8 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
             today = _with_size(today, feed.get("bytes_today"))
         refused = feed.get("refused", 0)
         table.add_row(
-            Text(shown(str(feed.get("name", "")))),
-            Text(state, style=_COLORS.get(state, "")) if picture.daemon.runs else Text("not run", style="red"),
+            _name(feed),
+            Text(state, style=_COLORS.get(state, "")) if runs else Text("not run", style="red"),
             queued,
             str(feed.get("uploading", 0) + feed.get("archiving", 0)),
             today,
@@ -115,7 +122,42 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
     return table
 
 
-_NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED")
+_NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED", "OWN FILES")
+
+
+def _name(feed: Values) -> Text:
+    """A feed's name, and where it is if that is not here."""
+    name = Text(shown(str(feed.get("name", ""))))
+    if feed.get("here") is False:
+        nodes = [shown(str(node)) for node in feed.get("nodes", ())]
+        more = f" and {len(nodes) - NODES_NAMED} more" if len(nodes) > NODES_NAMED else ""
+        name.append(f" on {', '.join(nodes[:NODES_NAMED])}{more}", style="dim")
+    return name
+
+
+def _nodes(snapshot: Values) -> list[RenderableType]:
+    """Who is in the fleet, by the database's clock."""
+    fleet: Values = snapshot.get("fleet", {})
+    nodes: Sequence[Values] = fleet.get("nodes", ())
+    if not nodes:
+        return []
+    now = moment(fleet.get("now")) or 0.0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NODE", "STATE", "LAST SIGN", "SENDING", "OWN FILES", "STARTED", "VERSION"):
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    for node in nodes[:NODES]:
+        living, waiting = bool(node.get("living")), node.get("waiting", 0)
+        table.add_row(
+            Text(shown(str(node.get("name", ""))) + (" (this one)" if node.get("here") else "")),
+            Text("living", style="green") if living else Text("over", style="red" if waiting else "dim"),
+            _ago(node.get("seen_at"), now),
+            str(node.get("uploading", 0) + node.get("archiving", 0)),
+            Text(str(waiting), style="red" if waiting and not living else ""),
+            _ago(node.get("started_at"), now),
+            Text(shown(str(node.get("version", "")))),
+        )
+    more = fleet.get("living", 0) + fleet.get("over", 0) - len(nodes[:NODES])
+    return [table, Text(f"and {more} more", style="dim")] if more > 0 else [table]
 
 
 def _with_size(count: str, size: int | None) -> str:
@@ -162,7 +204,32 @@ def _uploads(snapshot: Values, *, bars: bool) -> list[RenderableType]:
     return [table, Text(f"and {more} more", style="dim")] if more > 0 else [table]
 
 
+def _held(snapshot: Values) -> list[RenderableType]:
+    """What other nodes work on. How far they are only they know."""
+    held: Sequence[Values] = snapshot.get("fleet", {}).get("held", ())
+    if not held:
+        return []
+    table = Table.grid(padding=(0, 2))
+    for column in ("node", "feed", "path", "size", "what"):
+        table.add_column(overflow="fold", justify="right" if column == "size" else "left")
+    for file in held[:UPLOADS]:
+        table.add_row(
+            *(Text(shown(str(file.get(name, "")))) for name in ("node", "feed", "path")),
+            format_size(file.get("size", 0)),
+            "being archived" if file.get("state") == State.UPLOADED else "being sent",
+        )
+    more = len(held) - UPLOADS
+    return [table, Text(f"and {more} more", style="dim")] if more > 0 else [table]
+
+
 def _troubles(snapshot: Values, now: float) -> Iterator[Text]:
+    if snapshot.get("ledger_held_up"):
+        it = {"reason": snapshot["ledger_held_up"]}
+        yield _trouble("ledger", "it cannot be written", it, "Nothing new is sent until then", now)
+    for node in snapshot.get("fleet", {}).get("nodes", ()):
+        if node.get("waiting") and not node.get("living"):
+            it = {"reason": f"{plural(node['waiting'], 'file')} wait in its directories"}
+            yield _trouble(f"node {node.get('name', '')}", "it is away", it, "Start it again", now)
     for server in snapshot.get("servers", ()):
         feeds = ", ".join(server.get("feeds", ()))
         yield _trouble("server", f"{server.get('origin', '')} fails", server, f"{feeds} must wait", now)
@@ -218,6 +285,8 @@ def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
     for file in files[:FILES]:
         at, next_try = moment(file.get("changed_at")), moment(file.get("next_try_at"))
         refused = file.get("next_try_at") is None
+        node = str(file.get("node", ""))
+        where = f" on {shown(node)}" if node not in ("", snapshot.get("node")) else ""
         text = Text.assemble((f"{file.get('feed', '')}/{shown(str(file.get('path', '')))}", "bold"), ": ")
         if refused:
             text.append(f"refused {span(now - (at or now))} ago", style="red")
@@ -225,7 +294,7 @@ def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
             text.append(f"failed {plural(file.get('attempts', 0), 'time')}", style="yellow")
         text.append(f": {shown(str(file.get('reason', '')))}")
         if refused:
-            text.append(f"\n  When that is mended: `tablefeed retry {file.get('id', '')}`.", style="dim")
+            text.append(f"\n  When that is mended: `tablefeed retry {file.get('id', '')}`{where}.", style="dim")
         elif next_try is not None and runs:
             text.append(f"\n  {_next_try(next_try, now)}.", style="dim")
         yield text

@@ -10,6 +10,7 @@ import typer
 from tablefeed.cli.words import plural, shown
 from tablefeed.config import load, to_feeds
 from tablefeed.errors import Exit
+from tablefeed.joining import node_of
 from tablefeed.ledger.records import opened
 from tablefeed.recovery import Choice, chosen, put_back
 
@@ -27,7 +28,7 @@ def retry(config: Path | None, ids: list[int] | None, feed: str | None, *, every
         found, done = chosen(records, Choice(ids or (), feed))
         none = not found and not done
         failed = count = 0
-        for returned in chain(done, put_back(records, feeds, found)):
+        for returned in chain(done, put_back(records, feeds, found, node_of(settings))):
             if returned.problem:
                 failed += 1
                 sys.stderr.write(f"{returned.id}: {shown(returned.problem)}\n")

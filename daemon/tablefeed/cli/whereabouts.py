@@ -7,9 +7,10 @@ call it dead. So this looks at two keys alone, where `config.load` reads and che
 import fcntl
 import json
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ FEEDS_VARIABLE = "TABLEFEED_FEEDS"
 DEFAULT_PATH = Path("/etc/tablefeed/tablefeed.toml")
 DEFAULT_LISTEN = "127.0.0.1:8787"
 DEFAULT_LEDGER = "sqlite:////var/lib/tablefeed/ledger.db"
-_SQLITE = "sqlite:///"
+_SQLITE, _POSTGRES = "sqlite:///", "postgres"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,12 @@ class Whereabouts:
 
     address: tuple[str, int] | None
     """Host and port to ask; None: HTTP is turned off."""
-    ledger: Path
+    ledger: Path | None
+    """Its file; None: it is on PostgreSQL, and has no lock of this machine."""
+    url: str = field(default="", repr=False)
+    """The ledger's, which may hold a password."""
+    node: str = ""
+    """What the daemon is called in its fleet; empty: there is none."""
 
 
 def whereabouts(config: Path | None, environ: Mapping[str, str], *, default: Path = DEFAULT_PATH) -> Whereabouts:
@@ -35,9 +41,18 @@ def whereabouts(config: Path | None, environ: Mapping[str, str], *, default: Pat
     table = _table(config, environ, default)
     listen = environ.get("TABLEFEED_HTTP__LISTEN", _value(table, "http", "listen", DEFAULT_LISTEN))
     url = environ.get("TABLEFEED_LEDGER__URL", _value(table, "ledger", "url", DEFAULT_LEDGER))
-    if not url.startswith(_SQLITE):
+    if not url.startswith((_SQLITE, _POSTGRES)):
         raise ValueError('[ledger] url must look like "sqlite:////var/lib/tablefeed/ledger.db"')
-    return Whereabouts(_address(listen), Path(url.removeprefix(_SQLITE)))
+    node = environ.get("TABLEFEED_FLEET__NODE", _value(table, "fleet", "node", ""))
+    return located(_address(listen), url, node)
+
+
+def located(address: tuple[str, int] | None, url: str, node: str) -> Whereabouts:
+    """The whereabouts that these settings tell; an empty `node` is called as its host is."""
+    if url.startswith(_SQLITE):
+        return Whereabouts(address, Path(url.removeprefix(_SQLITE)), url)
+    database = f"postgresql+psycopg://{url.partition('://')[2]}"
+    return Whereabouts(address, None, database, node or socket.gethostname())
 
 
 def feed_names(config: Path | None, environ: Mapping[str, str], *, default: Path = DEFAULT_PATH) -> list[str]:

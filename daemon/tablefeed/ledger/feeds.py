@@ -34,6 +34,12 @@ def feed_records(conn: sa.Connection) -> list[FeedRecord]:
     return [FeedRecord(**row) for row in conn.execute(sa.select(feeds)).mappings()]
 
 
+def paused(conn: sa.Connection) -> dict[str, int]:
+    """The feeds that somebody has paused, each with since when, in Unix milliseconds."""
+    rows = sa.select(feeds.c.name, feeds.c.paused_at).where(feeds.c.paused_at.is_not(None))
+    return {row[0]: row[1] for row in conn.execute(rows)}
+
+
 def know(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> list[None]:
     """Make rows for feeds that have none."""
     for names in items:

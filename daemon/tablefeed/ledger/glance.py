@@ -34,6 +34,8 @@ class Wanted:
     """What the path contains, without regard to case; or the id. Nothing in it has a special meaning."""
     before: int | None = None
     """Only ids below this one."""
+    node: str | None = None
+    """In whose directory the files lie."""
 
 
 def glance(
@@ -71,6 +73,8 @@ def _batches(conn: sa.Connection, wanted: Wanted) -> Iterator[_Batch]:
     conditions = []
     if wanted.feed is not None:
         conditions.append(files.c.feed == wanted.feed)
+    if wanted.node is not None:
+        conditions.append(files.c.node == wanted.node)
     if wanted.state is not None:
         conditions.append(files.c.state == wanted.state.value)
     if index is None:

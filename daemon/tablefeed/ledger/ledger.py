@@ -15,7 +15,7 @@ from tablefeed.ledger import arrivals, engine, feeds, queries, sqlite, transitio
 from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
-from tablefeed.ledger.listener import Message
+from tablefeed.ledger.listener import Message, PausesChanged
 from tablefeed.ledger.member import Member
 from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.outbox import Outbox
@@ -325,6 +325,11 @@ class Ledger(Committer):
     async def set_paused(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that somebody has paused a feed, in Unix milliseconds; None: that it goes on."""
         await self._do(feeds.set_paused, (feed, since, notice))
+        await self.tell(PausesChanged())
+
+    async def paused(self) -> Mapping[str, int]:
+        """The feeds that somebody has paused on any node, each with since when, in Unix milliseconds."""
+        return await self._ask(feeds.paused)
 
     async def set_stale(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that it was told that no files arrive in a feed; None: that they do again."""

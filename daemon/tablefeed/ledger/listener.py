@@ -34,7 +34,13 @@ class Look:
     paths: tuple[str, ...] = ()
 
 
-Message = Queued | Look
+@dataclass(frozen=True, slots=True)
+class PausesChanged:
+    """Somebody has paused or resumed a feed."""
+
+
+Message = Queued | Look | PausesChanged
+_PAUSES = {"changed": "pauses"}
 
 
 def written(message: Message) -> str:
@@ -45,6 +51,8 @@ def written(message: Message) -> str:
         case Look(feed, paths):
             text = json.dumps([feed, [*paths]])
             return text if len(text) <= LONGEST else json.dumps([feed, []])
+        case PausesChanged():
+            return json.dumps(_PAUSES)
 
 
 def understood(text: str) -> Message | None:
@@ -53,6 +61,8 @@ def understood(text: str) -> Message | None:
         parts = json.loads(text)
     except ValueError:
         return None
+    if parts == _PAUSES:
+        return PausesChanged()
     match parts:
         case [str(feed)]:
             return Queued(feed)

@@ -5,8 +5,9 @@ epoch as over in the same transaction. `files.owner` names node and epoch, so th
 change to any row.
 """
 
+import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
@@ -15,7 +16,7 @@ from tablefeed.ledger import postgres
 from tablefeed.ledger.schema import files, nodes
 from tablefeed.ledger.transitions import put_back_all
 
-_NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
+NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
 """Unix milliseconds on the database's clock."""
 
 
@@ -52,6 +53,9 @@ class Beat:
     """Those nodes."""
 
 
+COLUMNS = [nodes.c[field.name] for field in fields(Node)]
+
+
 def owner_of(name: str, epoch: int) -> str:
     """What `files.owner` says for a node."""
     return f"{name}/{epoch}"
@@ -63,7 +67,7 @@ def register(conn: sa.Connection, name: str, lease: int) -> tuple[int, int]:
     Returns the epoch and how many rows went back into the queue that earlier ones held.
     """
     known = conn.execute(sa.select(nodes.c.epoch).where(nodes.c.name == name).with_for_update()).scalar()
-    now = conn.execute(sa.select(_NOW)).scalar_one()
+    now = conn.execute(sa.select(NOW)).scalar_one()
     epoch = (known or 0) + 1
     values = {"epoch": epoch, "started_at": now, "seen_at": now, "lease_until": now + lease, "version": __version__}
     if known is None:
@@ -76,7 +80,7 @@ def register(conn: sa.Connection, name: str, lease: int) -> tuple[int, int]:
 def beat(conn: sa.Connection, name: str, epoch: int, lease: int) -> Beat:
     """Renew a node's lease, in milliseconds, and end those of nodes that gave no sign of life for as long as theirs."""
     mine = (nodes.c.name == name) & (nodes.c.epoch == epoch) & (nodes.c.lease_until > 0)
-    renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=_NOW, lease_until=_NOW + lease))
+    renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=NOW, lease_until=NOW + lease))
     now, rows = _all(conn)
     over = [node for node in rows if 0 < node.lease_until <= now]
     taken = _take_over(conn, over) if over else 0
@@ -90,7 +94,7 @@ def lives(conn: sa.Connection, name: str, epoch: int) -> bool:
 
 
 def _all(conn: sa.Connection) -> tuple[int, list[Node]]:
-    found = conn.execute(sa.select(_NOW, nodes).order_by(nodes.c.name)).all()
+    found = conn.execute(sa.select(NOW, *COLUMNS).order_by(nodes.c.name)).all()
     return (found[0][0] if found else 0), [Node(*row[1:]) for row in found]
 
 
@@ -99,7 +103,7 @@ def _take_over(conn: sa.Connection, over: Sequence[Node]) -> int:
     for node in over:
         this = (nodes.c.name == node.name) & (nodes.c.epoch == node.epoch)
         # It may have come back, or another may be at it: whoever holds the row decides.
-        still = sa.select(nodes.c.name).where(this, nodes.c.lease_until > 0, nodes.c.lease_until <= _NOW)
+        still = sa.select(nodes.c.name).where(this, nodes.c.lease_until > 0, nodes.c.lease_until <= NOW)
         if conn.execute(still.with_for_update(skip_locked=True)).first() is None:
             continue
         owner = owner_of(node.name, node.epoch)
@@ -113,7 +117,7 @@ def leave(conn: sa.Connection, name: str, epoch: int) -> None:
     """End a node's epoch: what it held goes back, and nobody waits for its lease."""
     put_back_all(conn, files.c.owner == owner_of(name, epoch))
     mine = (nodes.c.name == name) & (nodes.c.epoch == epoch)
-    conn.execute(sa.update(nodes).where(mine).values(lease_until=0, seen_at=_NOW))
+    conn.execute(sa.update(nodes).where(mine).values(lease_until=0, seen_at=NOW))
 
 
 def all_nodes(conn: sa.Connection) -> list[Node]:
@@ -122,7 +126,12 @@ def all_nodes(conn: sa.Connection) -> list[Node]:
 
 
 def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
-    """Let the open rows of feeds whose directory is shared by now be everybody's, and of others this node's."""
+    """Let the open rows of feeds whose directory is shared by now be everybody's, and of others this node's.
+
+    Those are the feeds that the node serves, which is kept.
+    """
+    served = json.dumps(sorted({*shared, *own}))
+    conn.execute(sa.update(nodes).where(nodes.c.name == name).values(feeds=served))
     for feeds, before, after in ((shared, name, ""), (own, "", name)):
         if not feeds:
             continue

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from tablefeed.ledger.census import Census, Delivered
 from tablefeed.ledger.glance import Wanted
+from tablefeed.ledger.muster import Muster
 from tablefeed.ledger.records import Page, Record, Records, Search, opened
 
 R = TypeVar("R")
@@ -45,6 +46,10 @@ class Reader:
     async def troubled(self, limit: int) -> list[Record]:
         """Files that were refused or have failed, those of the latest failures."""
         return await self._ask(lambda records: records.troubled(limit))
+
+    async def muster(self, most: int, besides: str) -> Muster:
+        """At most so many nodes of the fleet, and so many files that others than `besides` work on."""
+        return await self._ask(lambda records: records.muster(most, besides))
 
     async def close(self) -> None:
         """Let go of the ledger."""

@@ -15,6 +15,7 @@ from tablefeed.errors import DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, upkeep
 from tablefeed.ledger.census import Census, Delivered, census, delivered_between
 from tablefeed.ledger.glance import Wanted, glance
+from tablefeed.ledger.muster import Muster, Standing, muster, standing
 from tablefeed.ledger.schema import files, is_closed, is_open, is_rejected
 from tablefeed.model import FileVersion, State, printable
 
@@ -52,6 +53,8 @@ class Record:
     duplicate_of: int | None
     removed_at: int | None
     dropped_at: int | None
+    node: str = ""
+    """In whose directory the file lies; empty: there is no fleet, or all nodes share the directory."""
 
     @property
     def version(self) -> FileVersion:
@@ -73,6 +76,8 @@ class Search:
     since: int | None = None
     """Only what something happened to at or after this time, in Unix milliseconds."""
     ids: Sequence[int] | None = None
+    node: str | None = None
+    """In whose directory the files lie."""
 
 
 PATIENCE = 0.5
@@ -146,6 +151,16 @@ class Records:
         with _told(self._url), self._conn.begin():
             return delivered_between(self._conn, since, until)
 
+    def muster(self, most: int, besides: str = "") -> Muster:
+        """At most so many nodes of the fleet, and so many files that others than `besides` work on."""
+        with _told(self._url), self._conn.begin():
+            return muster(self._conn, most, besides)
+
+    def standing(self, node: str) -> Standing | None:
+        """A node of the fleet, and whether it lives; None: none of that name ever registered."""
+        with _told(self._url), self._conn.begin():
+            return standing(self._conn, node)
+
     def let_go(self, entry_id: int) -> None:
         """Forget that a refused file was set aside or left in place: it lies where it was dropped, to be found."""
         with _told(self._url), self._conn.begin():
@@ -164,6 +179,8 @@ def _conditions(search: Search) -> Iterator[sa.ColumnElement[bool]]:
     if search.since is not None:
         still_open = is_open & ((files.c.queued_at >= search.since) | (files.c.failed_at >= search.since))
         yield (is_closed & (files.c.closed_at >= search.since)) | still_open
+    if search.node is not None:
+        yield files.c.node == search.node
     if search.ids is not None:
         yield files.c.id.in_(search.ids)
 
@@ -190,4 +207,6 @@ def _told(url: str) -> Iterator[None]:
         with engine.translated(url):
             yield
     except DiskTrouble as error:
+        if engine.sqlite_file(url) is None:
+            raise LedgerUnusable(str(error), *engine.remedy(url)) from None
         raise LedgerUnusable(str(error), "Try again when the disk is well") from None

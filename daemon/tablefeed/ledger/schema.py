@@ -213,5 +213,6 @@ nodes = Table(
     Column("seen_at", BigInteger, nullable=False, comment="its last sign of life, on the database's clock"),
     Column("lease_until", BigInteger, nullable=False, comment="until when it holds what it works on; 0: it is over"),
     Column("version", Text, nullable=False, comment="of tablefeed"),
+    Column("feeds", Text, nullable=False, server_default="[]", comment="JSON: the names of those that it serves"),
     comment="the daemons that share this ledger",
 )

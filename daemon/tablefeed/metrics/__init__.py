@@ -47,7 +47,7 @@ class Metrics(Counted):
 
     async def page(self, scene: Scene, accept: str, accept_encoding: str) -> Page:
         """All metrics now, in the format and the coding that the scraper's headers ask for."""
-        self.keep([feed.name for feed in scene.snapshot.feeds])
+        self.keep([feed.name for feed in scene.snapshot.feeds if feed.here])
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._write, scene, accept, accept_encoding
         )

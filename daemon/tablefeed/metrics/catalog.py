@@ -51,6 +51,7 @@ ERRORS = tuple(sorted(set(_leaves(DeliveryError)) - {"DeliveryError", "Transient
 QUEUE_STATES = ("queued", "uploading", "archiving")
 PAUSES = ("operator", "directory", "delivery", "archive", "server")
 SERVERS = ("api", "store")
+NODE_STATES = ("living", "over", "missed")
 PLACES = ("ledger", "archive")
 
 _MINUTE, _HOUR = 60.0, 3_600.0
@@ -142,6 +143,27 @@ GAUGES = (
     Declared("tablefeed_ok", Kind.GAUGE, "1 while no feed, server or ledger needs anybody to look, else 0."),
     Declared("tablefeed_draining", Kind.GAUGE, "1 while the daemon is ending, else 0."),
     Declared("tablefeed_feeds", Kind.GAUGE, "Feeds that are served."),
+    Declared(
+        "tablefeed_node_info",
+        Kind.GAUGE,
+        "What this daemon is called in its fleet: always 1; missing where there is none. "
+        "`… * on (instance) group_left (node) tablefeed_node_info` gives any other metric that name.",
+        _labels(node=()),
+    ),
+    Declared(
+        "tablefeed_nodes",
+        Kind.GAUGE,
+        "Daemons of the fleet: living gave a sign of life within their lease; missed did not, and files wait in their "
+        "directories, where no other can take them; over are others that did not within a day. Missing where there is "
+        "no fleet.",
+        _labels(state=NODE_STATES),
+    ),
+    Declared(
+        "tablefeed_node_waiting_files",
+        Kind.GAUGE,
+        "Files in the queue that lie in this node's own directories, so that no other can deliver them; missing where "
+        "there is no fleet.",
+    ),
     Declared(
         "tablefeed_queue_files",
         Kind.GAUGE,

@@ -45,8 +45,9 @@ def gauges(scene: Scene) -> Iterable[Metric]:
             families[name].add_metric(labels, value)
 
     _tell_daemon(scene, put)
+    _tell_fleet(scene.snapshot, put)
     in_flight = Counter(upload.feed for upload in scene.snapshot.uploads)
-    for feed in scene.snapshot.feeds:
+    for feed in filter(lambda feed: feed.here, scene.snapshot.feeds):
         _tell_queue(feed, scene.snapshot.now, put)
         _tell_state(feed, put)
         put("tablefeed_uploads_in_flight", in_flight[feed.name], feed.name)
@@ -60,7 +61,7 @@ def _tell_daemon(scene: Scene, put: Setter) -> None:
     snapshot = scene.snapshot
     put("tablefeed_ok", snapshot.ok)
     put("tablefeed_draining", snapshot.draining)
-    put("tablefeed_feeds", len(snapshot.feeds))
+    put("tablefeed_feeds", sum(feed.here for feed in snapshot.feeds))
     put("tablefeed_ledger_readable", not snapshot.ledger_problem)
     put("tablefeed_ledger_writable", scene.ledger_writable)
     put("tablefeed_upload_limit", snapshot.concurrency)
@@ -68,6 +69,19 @@ def _tell_daemon(scene: Scene, put: Setter) -> None:
     failing = Counter("api" if server.origin in scene.apis else "store" for server in snapshot.servers)
     for kind in SERVERS:
         put("tablefeed_failing_servers", failing[kind], kind)
+
+
+def _tell_fleet(snapshot: Snapshot, put: Setter) -> None:
+    fleet = snapshot.fleet
+    if fleet.now is None:
+        return
+    put("tablefeed_node_info", 1, snapshot.node)
+    put("tablefeed_nodes", fleet.living, "living")
+    put("tablefeed_nodes", fleet.over - len(fleet.missed), "over")
+    put("tablefeed_nodes", len(fleet.missed), "missed")
+    for node in fleet.nodes:
+        if node.here:
+            put("tablefeed_node_waiting_files", node.waiting)
 
 
 def _tell_queue(feed: FeedStatus, now: int, put: Setter) -> None:

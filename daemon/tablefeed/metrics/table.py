@@ -11,6 +11,10 @@ _HEAD = """\
 All that `/metrics` tells, beside the usual `process_…` and `python_…` of the Python client, in the text format of
 Prometheus, or in OpenMetrics where the scraper asks for it. `python -m tablefeed.metrics.table` writes this page.
 
+Nodes of a fleet have one ledger, so what comes from it is the same on all that serve a feed: its queue, its refused
+files, its last arrival and delivery. Take the `max` of it over them. What is counted as it happens, and uploads in
+flight, are each node's own: take the `sum`.
+
 `feed` is the feed's name; series of a feed that a reload removes disappear. No label holds a path, a URL or a server.
 """
 

@@ -102,7 +102,7 @@ class Events:
         sent_at = loop.time()
         while True:
             picture = await self._picture()
-            what = {name: value for name, value in picture.items() if name != "now"}
+            what = _without_time(picture)
             if what != before or loop.time() - sent_at >= self._pace.heartbeat:
                 before, sent_at = what, loop.time()
                 async with self._news:
@@ -117,6 +117,12 @@ class Events:
             painting.cancel()
             with suppress(asyncio.CancelledError):
                 await painting
+
+
+def _without_time(picture: dict[str, Any]) -> dict[str, Any]:
+    """What may have changed in a picture, but for the clocks in it: the daemon's, and its fleet's."""
+    what = {name: value for name, value in picture.items() if name != "now"}
+    return what | {"fleet": {**what["fleet"], "now": None}} if "fleet" in what else what
 
 
 def event_routes(events: Events) -> list[web.RouteDef]:

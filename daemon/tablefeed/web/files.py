@@ -15,7 +15,7 @@ from tablefeed.status import iso
 _SHOWN = 50
 _MOST = 200
 _LONGEST = 500
-_PARAMETERS = ("feed", "state", "q", "before", "limit")
+_PARAMETERS = ("feed", "state", "q", "node", "before", "limit")
 
 
 class HistoryPort(Protocol):
@@ -62,7 +62,13 @@ def _asked(query: Mapping[str, str]) -> tuple[Wanted, int]:
         raise web.HTTPBadRequest(text=f"There is no such state; there are {', '.join(State)}")
     before = _number(query, "before", 2**63 - 1)
     limit = _number(query, "limit", _MOST)
-    wanted = Wanted(query.get("feed") or None, State(state) if state else None, query.get("q", "").strip(), before)
+    wanted = Wanted(
+        query.get("feed") or None,
+        State(state) if state else None,
+        query.get("q", "").strip(),
+        before,
+        query.get("node") or None,
+    )
     return wanted, _SHOWN if limit is None else limit
 
 

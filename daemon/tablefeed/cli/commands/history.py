@@ -26,6 +26,13 @@ def history(
             show_default=False,
         ),
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            help="In a fleet, only files in the directories of this node; those of shared directories are nobody's.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -51,4 +58,4 @@ def history(
     """
     from tablefeed.cli.history import history as work
 
-    work(config, feed=feed, state=state, since=since, limit=limit, as_json=as_json)
+    work(config, feed=feed, state=state, since=since, node=node, limit=limit, as_json=as_json)

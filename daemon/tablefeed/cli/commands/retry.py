@@ -24,7 +24,8 @@ def retry(
     """Put refused files back to where they were dropped, so that they are tried again.
 
     Do this when the reason is mended that stands beside each file in failed/. The daemon may run or not; nothing is
-    overwritten. Files that wait for their next try need no help.
+    overwritten. Files that wait for their next try need no help. In a fleet, what lies in a directory of another node
+    is told with that node's name: run this there.
 
     Examples:
 

@@ -7,6 +7,7 @@ import { drawFeeds, sumOfFeeds } from "./feeds.js";
 import { ago, clock, count, files, moment, rate, sentence, size, until, visible } from "./format.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
+import { drawNodes } from "./nodes.js";
 import { drawFiles, drawTroubles, troublesOf } from "./trouble.js";
 import { drawUploads } from "./uploads.js";
 
@@ -82,6 +83,7 @@ function draw() {
   drawTroubles(picture, now);
   drawFeeds(picture, now, does);
   drawUploads(picture);
+  drawNodes(picture);
   drawHour(picture.hour);
   drawFiles(picture, now, does);
   bandwidth();
@@ -130,7 +132,7 @@ function totals(now) {
   const last = total.last_delivery_at && Date.parse(total.last_delivery_at);
   const tiles = [
     ["Queued", count(total.queued), total.queued ? size(total.queued_bytes) : "nothing waits"],
-    ["In flight", count(total.uploading), total.archiving ? `${count(total.archiving)} to archive` : picture.uploads.length ? `${count(picture.uploads.length)} being sent` : total.uploading ? "waiting for their turn" : "nothing is sent"],
+    ["In flight", count(total.uploading), total.archiving ? `${count(total.archiving)} to archive` : picture.uploads.length ? `${count(picture.uploads.length)} being sent${picture.fleet.now ? " here" : ""}` : picture.fleet.held.length ? "on other nodes" : total.uploading ? "waiting for their turn" : "nothing is sent"],
     ["Delivered today", count(total.delivered_today), size(total.bytes_today)],
     ["Refused", count(total.refused), total.refused ? "set aside in failed/" : "none set aside", total.refused > 0],
     ["Last delivery", last ? ago(last, now) : "never", last ? moment(last, now) : ""],

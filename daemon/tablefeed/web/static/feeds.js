@@ -14,7 +14,7 @@ const STATES = {
 
 export function drawFeeds(picture, now, does) {
   const may = picture.may.change;
-  keyed($("feed-rows"), picture.feeds, (feed) => feed.name, (feed) => row(feed.name, does), (element, feed) => fill(element, feed, now, may));
+  keyed($("feed-rows"), picture.feeds, (feed) => feed.name, (feed) => row(feed.name, does), (element, feed) => fill(element, feed, now, may, picture.node));
   show($("locked"), !may);
   $("feed-rows").closest("table").classList.toggle("locked", !may);
 }
@@ -34,9 +34,9 @@ function row(name, does) {
       h("button", { type: "button", "data-part": "pause", click: (event) => does.pause(name, event.currentTarget.dataset.does) }))));
 }
 
-function fill(element, feed, now, may) {
+function fill(element, feed, now, may, here) {
   state(part(element, "state"), feed, now);
-  text(part(element, "place"), `${visible(feed.directory)} to ${visible(feed.datatable_id)}`);
+  text(part(element, "place"), place(feed, here));
   pair(element, "queued", feed.queued, feed.queued ? size(feed.queued_bytes) : "", waitingFor(feed, now));
   pair(element, "flight", feed.uploading, feed.archiving ? `${count(feed.archiving)} to archive` : "");
   pair(element, "today", feed.delivered_today, feed.delivered_today ? size(feed.bytes_today) : "");
@@ -55,13 +55,24 @@ function fill(element, feed, now, may) {
 
 function state(pill, feed, now) {
   const [sign, words] = STATES[feed.state] || ["bad", feed.state];
-  const said = feed.state === "paused" ? `paused ${ago(Date.parse(feed.paused_at), now)}` : words;
+  const said = feed.state === "paused" ? `paused ${ago(Date.parse(feed.paused_at), now)}` : feed.here || feed.state !== "ok" ? words : "elsewhere";
   if (pill.dataset.sign !== sign) {
     pill.className = `pill ${sign}`;
     pill.dataset.sign = sign;
     pill.replaceChildren(icon(sign), h("span"));
   }
   text(pill.lastElementChild, said);
+}
+
+const NAMED = 4;
+
+// Where a feed's files come from and go to; and which other nodes serve it.
+function place(feed, here) {
+  const others = feed.nodes.filter((node) => node !== here);
+  const named = others.slice(0, NAMED).map(visible).join(", ");
+  const nodes = named && `on ${named}${others.length > NAMED ? ` and ${count(others.length - NAMED)} more` : ""}`;
+  if (!feed.here) return nodes;
+  return `${visible(feed.directory)} to ${visible(feed.datatable_id)}${nodes && `, also ${nodes}`}`;
 }
 
 function waitingFor(feed, now) {

@@ -103,7 +103,7 @@ export class History {
     const id = `details-${file.id}`;
     return h("tr", { role: "row", class: "record" },
       h("td", { role: "cell", class: "when", "data-part": "when" }),
-      h("td", { role: "cell", class: "feed" }, visible(file.feed)),
+      h("td", { role: "cell", class: "feed" }, visible(file.feed), file.node && h("span", { class: "sub" }, `on ${visible(file.node)}`)),
       h("td", { role: "cell", class: "state" }, h("span", { class: "pill", "data-part": "state" })),
       h("td", { role: "cell", class: "size" }, size(file.size)),
       h("td", { role: "cell", class: "where" }, h("bdi", { class: "file" }, visible(file.path)), h("span", { class: "sub", "data-part": "what" })),
@@ -169,6 +169,7 @@ function receipt(file) {
     ["Answer", file.status && String(file.status)],
     ["Request id", file.request_id],
     ["Store", file.origin],
+    ["Node", file.node],
     ["Datatable", file.target],
     ["Same content as", file.duplicate_of && String(file.duplicate_of)],
     ["Lies at", file.removed_at ? null : file.destination],

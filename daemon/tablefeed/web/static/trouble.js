@@ -15,7 +15,13 @@ const TITLES = {
 export function troublesOf(picture) {
   const found = [];
   if (picture.ledger_problem) {
-    found.push({ key: "ledger", title: "The ledger cannot be read", reason: picture.ledger_problem, remedy: "What comes from it is missing here. See whether its disk is full or broken.", sign: "bad" });
+    found.push({ key: "ledger", title: "The ledger cannot be read", reason: picture.ledger_problem, remedy: picture.fleet.now ? "What comes from it is old or missing here." : "What comes from it is missing here. See whether its disk is full or broken.", sign: "bad" });
+  }
+  if (picture.ledger_held_up) {
+    found.push({ key: "ledger-held-up", title: "The ledger cannot be written", reason: picture.ledger_held_up, remedy: "", sign: "bad" });
+  }
+  for (const node of picture.fleet.nodes.filter((one) => !one.living && one.waiting)) {
+    found.push({ key: `node ${node.name}`, title: `Node ${visible(node.name)} is away`, reason: `${files(node.waiting)} wait in its directories, where no other node can take them.`, remedy: "Start it again.", sign: "bad" });
   }
   for (const feed of picture.feeds) {
     for (const trouble of feed.troubles) {
@@ -85,7 +91,7 @@ export function drawFiles(picture, now, does) {
 function fileRow(file, does) {
   return h("li", { class: "row" },
     h("div", { class: "row-text" },
-      h("p", { class: "file" }, h("bdi", {}, visible(file.path)), h("span", { class: "of" }, visible(file.feed))),
+      h("p", { class: "file" }, h("bdi", {}, visible(file.path)), h("span", { class: "of" }, visible(file.node ? `${file.feed} on ${file.node}` : file.feed))),
       h("p", { class: "reason", "data-part": "reason" })),
     h("div", { class: "row-side" }, h("span", { class: "pill", "data-part": "state" }), h("span", { class: "sub", "data-part": "when" })),
     h("button", { type: "button", "data-part": "retry", hidden: true, "aria-label": `Retry ${visible(file.path)}`, click: () => does.retryFile(file.id) }, "Retry"));

@@ -7,6 +7,7 @@ export function drawUploads(picture) {
   const found = picture.uploads;
   const all = found.reduce((total, upload) => total + upload.rate, 0);
   show($("no-uploads"), !found.length);
+  text($("no-uploads"), picture.fleet.held.length ? "Nothing is being sent from here." : "Nothing is being sent.");
   text($("flight-sum"), found.length ? `${files(found.length)}, ${rate(all)}` : "");
   keyed($("uploads"), found, (upload) => upload.id, item, (element, upload) => {
     const share = upload.size ? upload.sent / upload.size : 0;

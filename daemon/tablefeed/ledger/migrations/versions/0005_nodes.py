@@ -19,6 +19,9 @@ def upgrade() -> None:
             "lease_until", sa.BigInteger, nullable=False, comment="until when it holds what it works on; 0: it is over"
         ),
         sa.Column("version", sa.Text, nullable=False, comment="of tablefeed"),
+        sa.Column(
+            "feeds", sa.Text, nullable=False, server_default="[]", comment="JSON: the names of those that it serves"
+        ),
         comment="the daemons that share this ledger",
     )
     op.add_column(

@@ -1,0 +1,129 @@
+"""All nodes of a fleet at one moment: who lives, what each works on, and what lies with whom. Only on PostgreSQL."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tablefeed.ledger import postgres
+from tablefeed.ledger.nodes import COLUMNS, NOW, Node
+from tablefeed.ledger.schema import files, is_held, is_open, nodes
+from tablefeed.model import State
+
+REMEMBERED = 24 * 3_600_000
+"""Milliseconds for which a node that is over is told of, and longer while files wait in its directories."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One node, and its work."""
+
+    node: Node
+    living: bool
+    feeds: tuple[str, ...]
+    """Those that it serves, or served last."""
+    uploading: int = 0
+    """Files that it has claimed and not delivered yet."""
+    archiving: int = 0
+    """Delivered ones that it moves now."""
+    waiting: int = 0
+    """Open files that lie in its own directories, so that no other node can deliver them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A file that a node works on."""
+
+    id: int
+    node: str
+    feed: str
+    path: str
+    size: int
+    state: str
+    queued_at: int
+    """Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Muster:
+    """A fleet; without one all is empty."""
+
+    now: int = 0
+    """The database's clock, in Unix milliseconds, as all times of nodes are."""
+    nodes: tuple[Standing, ...] = ()
+    """Those that are over while files wait for them, then the one that asks, then the others by name."""
+    living: int = 0
+    over: int = 0
+    """Those that gave no sign of life for their lease, or ended, within `REMEMBERED` or with files that wait."""
+    held: tuple[Held, ...] = ()
+    """The longest waiting first."""
+
+
+def muster(conn: sa.Connection, most: int, besides: str) -> Muster:
+    """At most so many nodes, and so many files that others than `besides` work on."""
+    if not postgres.is_postgres(conn):
+        return Muster()
+    now: int = conn.execute(sa.select(NOW)).scalar_one()
+    waiting = _waiting(conn)
+    recent = (nodes.c.lease_until > now) | (nodes.c.seen_at >= now - REMEMBERED) | nodes.c.name.in_([*waiting])
+    living = sa.func.count().filter(nodes.c.lease_until > now)
+    alive, all_of_them = conn.execute(sa.select(living, sa.func.count()).where(recent)).one()
+    work = _work(conn)
+    missed = (nodes.c.lease_until <= now) & nodes.c.name.in_([*waiting])
+    rank = sa.case((missed, 0), (nodes.c.name == besides, 1), else_=2)
+    rows = conn.execute(sa.select(nodes.c.feeds, *COLUMNS).where(recent).order_by(rank, nodes.c.name).limit(most))
+    found = [(Node(*row[1:]), tuple(json.loads(row[0]))) for row in rows]
+    return Muster(
+        now,
+        tuple(
+            Standing(
+                node,
+                node.lives(now),
+                feeds,
+                work[node.name, State.UPLOADING.value],
+                work[node.name, State.UPLOADED.value],
+                waiting[node.name],
+            )
+            for node, feeds in found
+        ),
+        alive,
+        all_of_them - alive,
+        _held(conn, most, besides),
+    )
+
+
+def standing(conn: sa.Connection, name: str) -> Standing | None:
+    """A node by its name, without its work; None: none of that name ever registered."""
+    row = conn.execute(sa.select(NOW, nodes.c.feeds, *COLUMNS).where(nodes.c.name == name)).first()
+    if row is None:
+        return None
+    node = Node(*row[2:])
+    return Standing(node, node.lives(row[0]), tuple(json.loads(row[1])))
+
+
+def _waiting(conn: sa.Connection) -> Counter[str]:
+    rows = sa.select(files.c.node, sa.func.count()).where(is_open, files.c.node != "").group_by(files.c.node)
+    return Counter({row[0]: row[1] for row in conn.execute(rows)})
+
+
+def _work(conn: sa.Connection) -> Counter[tuple[str, str]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    rows = sa.select(files.c.owner, files.c.state, sa.func.count()).where(is_held)
+    for owner, state, count in conn.execute(rows.group_by(files.c.owner, files.c.state)):
+        counts[_node_of(owner), state] += count
+    return counts
+
+
+def _held(conn: sa.Connection, most: int, besides: str) -> tuple[Held, ...]:
+    names = ("id", "owner", "feed", "path", "size", "state", "queued_at")
+    others = sa.select(*(files.c[name] for name in names)).where(
+        is_held, ~files.c.owner.startswith(f"{besides}/", autoescape=True)
+    )
+    rows = conn.execute(others.order_by(files.c.queued_at, files.c.id).limit(most))
+    return tuple(Held(row[0], _node_of(row[1]), *row[2:]) for row in rows)
+
+
+def _node_of(owner: str) -> str:
+    """The name in what `nodes.owner_of` has made."""
+    return owner.rpartition("/")[0]

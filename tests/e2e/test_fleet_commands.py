@@ -1,0 +1,104 @@
+"""The commands beside a fleet: they see all of it from any node, also from one whose daemon does not run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon, Site, command, rename_in, running_daemon
+from support.postgres import PASSWORD, Postgres
+from tablefeed.errors import Exit
+from tablefeed.sandbox.server import RunningSandbox
+
+pytestmark = [pytest.mark.timeout(180)]
+
+
+def node(root: Path, sandbox: RunningSandbox, url: str, name: str) -> Site:
+    """A node with a directory of its own, and one that all have."""
+    (root / name).mkdir()
+    site = Site(root / name, sandbox.base_url)
+    site.sections = {"ledger": {"url": url}, "fleet": {"node": name, "lease": "60s"}, "upload": {"max_size": "10B"}}
+    (root / "share").mkdir(exist_ok=True)
+    site.feed("common", directory=str(root / "share"), shared=True)
+    return site
+
+
+async def until_refused(daemon: Daemon, server: Postgres, url: str, count: int) -> dict[str, int]:
+    """Wait for so many, all of which are set aside; the latest row of each path."""
+    await daemon.until_event("file_rejected", count)
+    rows = server.execute(url.rpartition("/")[2], "SELECT path, max(id) FROM files GROUP BY path")
+    return {path: int(number) for path, number in (line.split("|") for line in rows.splitlines())}
+
+
+async def run(site: Site, *arguments: str) -> tuple[int, str, str]:
+    """A command of a node; the password is in none of what it says."""
+    code, out, err = await command(*arguments, "--config", str(site.config))
+    assert PASSWORD not in out + err
+    return code, out, err
+
+
+async def test_commands_see_the_fleet_from_a_node_whose_daemon_does_not_run(
+    tmp_path: Path, sandbox: RunningSandbox, postgres: Postgres
+) -> None:
+    """What runs elsewhere is told, what lies elsewhere is left to that node, what is shared is anybody's to retry."""
+    url = postgres.database()
+    north, south = (node(tmp_path, sandbox, url, name) for name in ("north", "south"))
+    own = south.feed("of-south")
+    async with running_daemon(south.config) as daemon:
+        await daemon.until_event("ready")
+        rename_in(own, "small.csv", b"x")
+        await daemon.until_event("file_archived")
+        rename_in(own, "large.csv", b"much too large")
+        rename_in(tmp_path / "share", "huge.csv", b"much too large")
+        ids = await until_refused(daemon, postgres, url, 2)
+
+        assert await run(south, "status", "--alive") == (0, "", "")
+        code, _, err = await run(north, "status", "--alive")
+        assert (code, err) == (1, "tablefeed: no daemon runs: node north gives no sign of life in its ledger\n")
+
+        code, out, _ = await run(north, "status")
+        assert (code, out.splitlines()[0]) == (
+            1,
+            "No daemon runs as node north; 1 other node of its fleet at work.",
+        )
+        assert "of-south on south" in out
+        [line] = [line for line in out.splitlines() if line.startswith("south ")]
+        assert line.split()[1] == "living"
+        code, out, _ = await run(south, "status", "--json")
+        told = json.loads(out)
+        assert (code, told["source"], told["daemon"]["runs"], told["node"]) == (1, "ledger", True, "south")
+        assert [(it["name"], it["here"]) for it in told["fleet"]["nodes"]] == [("south", True)]
+
+        code, out, _ = await run(north, "history", "--node", "south", "--json")
+        assert {(it["path"], it["node"]) for it in map(json.loads, out.splitlines())} == {
+            ("small.csv", "south"),
+            ("large.csv", "south"),
+        }
+        code, out, _ = await run(north, "history")
+        assert out.splitlines()[0].split()[:3] == ["ID", "WHEN", "NODE"]
+        assert any("shared" in line and "huge.csv" in line for line in out.splitlines())
+
+        code, out, err = await run(north, "retry", "--all")
+        assert (code, out.splitlines()[-1]) == (1, "1 file put back.")
+        assert f"{ids['huge.csv']}: common/huge.csv is tried again" in out
+        assert f"of-south/large.csv lies on node south: run `tablefeed retry {ids['large.csv']}` there" in err
+        code, out, _ = await run(south, "retry", str(ids["large.csv"]))
+        assert (code, out.splitlines()[-1]) == (0, "1 file put back.")
+        await until_refused(daemon, postgres, url, 4)
+        assert await daemon.end() == 0
+
+    code, _, err = await run(south, "status", "--alive")
+    assert (code, "node south gives no sign of life" in err) == (1, True)
+
+
+async def test_commands_say_that_the_database_is_away(
+    tmp_path: Path, sandbox: RunningSandbox, postgres: Postgres
+) -> None:
+    """In one line, with what to do, and with the exit code for what cannot be had now."""
+    north = node(tmp_path, sandbox, postgres.url("ledger", port=1), "north")
+    for arguments in (("status",), ("history",), ("retry", "--all")):
+        code, out, err = await run(north, *arguments)
+        assert (code, out, err.count("\n")) == (Exit.UNAVAILABLE, "", 1), err
+        assert "Start PostgreSQL" in err
+    code, _, err = await run(north, "status", "--alive")
+    assert (code, err.count("\n"), "cannot be told" in err) == (1, 1, True)

@@ -1,0 +1,103 @@
+"""Who is in a fleet, and what each node works on, as the ledger tells whoever looks."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.ledgers import joined, opened, version
+from support.postgres import Postgres
+from tablefeed.ledger import Ledger, Want
+from tablefeed.ledger.listener import Look, Message, PausesChanged, Queued, understood, written
+from tablefeed.ledger.muster import REMEMBERED, Muster
+from tablefeed.ledger.reader import Reader
+from tablefeed.model import Order
+
+MOST = 50
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    return postgres.database()
+
+
+@pytest.fixture
+async def reader(url: str) -> AsyncIterator[Reader]:
+    reader = Reader(url)
+    yield reader
+    await reader.close()
+
+
+async def claimed(ledger: Ledger, feed: str, count: int) -> None:
+    assert len(await ledger.claim([Want(feed, Order.OLDEST, count)])) == count
+
+
+async def test_all_nodes_are_told_with_their_feeds_and_their_work(url: str, reader: Reader) -> None:
+    """What one holds is told to the others, what lies in its own directories is counted, whoever asks."""
+    async with joined(url, "one") as one, joined(url, "one.two") as two:
+        await one.know(["common", "first"], ["common"])
+        await two.know(["common", "second"], ["common"])
+        await one.enqueue([version(f"{n}.csv", feed="first", mtime_ns=n) for n in range(3)])
+        await two.enqueue([version(f"{n}.csv", feed="common", mtime_ns=n, size=n) for n in range(4)])
+        await claimed(one, "first", 2)
+        await claimed(two, "common", 3)
+        seen = await reader.muster(MOST, "one")
+        assert [(it.node.name, it.living, it.feeds) for it in seen.nodes] == [
+            ("one", True, ("common", "first")),
+            ("one.two", True, ("common", "second")),
+        ]
+        assert [(it.uploading, it.archiving, it.waiting) for it in seen.nodes] == [(2, 0, 3), (3, 0, 0)]
+        assert (seen.living, seen.over) == (2, 0)
+        assert all(it.node.started_at <= it.node.seen_at <= seen.now < it.node.lease_until for it in seen.nodes)
+        assert [(it.node, it.feed, it.path, it.size, it.state) for it in seen.held] == [
+            ("one.two", "common", f"{n}.csv", n, "uploading") for n in range(3)
+        ]
+        theirs = await reader.muster(MOST, "one.two")
+        assert {it.node for it in theirs.held} == {"one"}
+        assert [it.node.name for it in theirs.nodes] == ["one.two", "one"], "who asks comes first"
+        few = await reader.muster(1, "one")
+        assert (len(few.nodes), len(few.held), few.living) == (1, 1, 2)
+
+
+async def test_a_node_that_is_over_is_told_for_a_day_and_longer_while_its_files_wait(
+    url: str, postgres: Postgres, reader: Reader
+) -> None:
+    """Pods come and go under new names; what waits in the directory of one that is gone is never forgotten."""
+    for name, feed in (("idle", "first"), ("missed", "second")):
+        async with joined(url, name) as ledger:
+            await ledger.know([feed])
+            if name == "missed":
+                await ledger.enqueue([version("a.csv", feed=feed)])
+    seen = await reader.muster(MOST, "")
+    assert [(it.node.name, it.living, it.waiting) for it in seen.nodes] == [("missed", False, 1), ("idle", False, 0)]
+    assert (seen.living, seen.over) == (0, 2)
+    assert REMEMBERED == 86_400_000
+    postgres.execute(url.rpartition("/")[2], "UPDATE nodes SET seen_at = seen_at - 86400000")
+    seen = await reader.muster(MOST, "")
+    assert ([it.node.name for it in seen.nodes], seen.over) == (["missed"], 1)
+
+
+async def test_a_ledger_of_one_daemon_has_no_fleet(tmp_path: Path) -> None:
+    """Nothing is asked of it."""
+    async with opened(tmp_path / "ledger.db"):
+        reader = Reader(f"sqlite:///{tmp_path / 'ledger.db'}")
+        assert await reader.muster(MOST, "") == Muster()
+        await reader.close()
+
+
+async def test_what_is_paused_is_asked_of_the_ledger(url: str) -> None:
+    """By any node, whoever has paused it."""
+    async with joined(url, "one") as one, joined(url, "two") as two:
+        await one.know(["orders", "items"])
+        await one.set_paused("orders", 77)
+        assert await two.paused() == {"orders": 77}
+        await two.set_paused("orders", None)
+        assert await one.paused() == {}
+
+
+@pytest.mark.parametrize("message", [Queued("orders"), Look("orders"), Look("orders", ("a.csv",)), PausesChanged()])
+def test_what_nodes_tell_each_other_is_understood_as_it_was_meant(message: Message) -> None:
+    """And what another version says that this one does not know is nothing to it."""
+    assert understood(written(message)) == message
+    for strange in ('{"changed": "weather"}', "[]", "no JSON", "7"):
+        assert understood(strange) is None
