@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tablefeed import __version__
 from tablefeed.ledger import postgres
-from tablefeed.ledger.schema import files, nodes
+from tablefeed.ledger.schema import files, is_left, is_open, nodes
 from tablefeed.ledger.transitions import put_back_all
 
 _NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
@@ -122,7 +122,10 @@ def all_nodes(conn: sa.Connection) -> list[Node]:
 
 
 def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
-    """Let the open rows of feeds whose directory is shared by now be everybody's, and of others this node's."""
+    """Let the rows of feeds whose directory is shared by now be everybody's, and of others this node's.
+
+    Those are the open ones, and those whose file was left where it was dropped, by which it is known again.
+    """
     for feeds, before, after in ((shared, name, ""), (own, "", name)):
         if not feeds:
             continue
@@ -133,5 +136,6 @@ def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collecti
             other.c.path == files.c.path,
             other.c.closed_at.is_(None),
         )
-        moved = files.c.closed_at.is_(None) & (files.c.node == before) & files.c.feed.in_(feeds)
-        conn.execute(sa.update(files).where(moved, ~taken).values(node=after))
+        mine = (files.c.node == before) & files.c.feed.in_(feeds)
+        conn.execute(sa.update(files).where(is_open, mine, ~taken).values(node=after))
+        conn.execute(sa.update(files).where(is_left, mine).values(node=after))
