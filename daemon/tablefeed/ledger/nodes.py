@@ -121,6 +121,12 @@ def all_nodes(conn: sa.Connection) -> list[Node]:
     return _all(conn)[1]
 
 
+def alive(conn: sa.Connection) -> list[str]:
+    """The nodes that may still work: those whose lease is not over, or whose connection holds their name."""
+    now, known = _all(conn)
+    return [node.name for node in known if node.lives(now) or postgres.holds_name(conn, node.name)]
+
+
 def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
     """Let the rows of feeds whose directory is shared by now be everybody's, and of others this node's.
 
