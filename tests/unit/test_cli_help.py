@@ -29,7 +29,8 @@ LEAVES = dict(leaves())
 def examples(command: Any) -> list[list[str]]:
     """The words of each example that begins with `tablefeed`."""
     found = []
-    text = (command.help or "").partition("Examples:")[2].replace("\\\n", " ")
+    text = (command.help or "").partition("Examples:")[2]
+    text = re.sub(r"\s*\\\n\s+", " ", text)
     for line in text.splitlines():
         code = re.split(r"\s(?:\||>)\s|  (?=\S+ )", line.strip(), maxsplit=1)[0] if line.startswith("  ") else ""
         words = shlex.split(line.strip() if "--tenant" in line else code)

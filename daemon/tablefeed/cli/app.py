@@ -27,6 +27,7 @@ COMMANDS = {
     "history": "Show what happened to each file, the latest last.",
     "retry": "Put refused files back to where they were dropped, so that they are tried again.",
     "init": "Ask for what is needed, try it, and write a configuration.",
+    "ledger": "Move the ledger to another database.",
     "config": "A sample file, the schema for editors, and what is in force.",
     "push": "Deliver files now, without the daemon, its queue and its archive.",
     "sandbox": "Serve a stand-in for ProcessMind and its object store.",

@@ -3,7 +3,7 @@
 What only one of the databases needs is in `sqlite.py` and `postgres.py`. All functions block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import sqlalchemy as sa
 from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
 from tablefeed.ledger import postgres, sqlite
 from tablefeed.ledger.schema import HEAD
+
+UNFINISHED = f"{HEAD}-unfinished"
+"""What stands for the version of the schema in a ledger that another is being copied to: nobody else may use it."""
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -31,6 +34,43 @@ def connect(url: str, name: str = "tablefeed") -> sa.Connection:
     Raises LedgerUnusable for a damaged ledger or one that a newer tablefeed has written, DiskTrouble where waiting
     helps.
     """
+    return _connect(url, name, _migrate)
+
+
+def connect_to_copy(url: str) -> sa.Connection:
+    """As `connect`, and also to a ledger that an earlier copy has left unfinished."""
+
+    def migrate(connection: sa.Connection, url: str) -> None:
+        version = schema_version(connection)
+        connection.rollback()
+        if version != UNFINISHED:
+            _migrate(connection, url)
+
+    return _connect(url, "tablefeed", migrate)
+
+
+def mark(connection: sa.Connection, version: str) -> None:
+    """Let the ledger say that its schema has this version: `HEAD`, or `UNFINISHED`."""
+    connection.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+
+
+def last_number(connection: sa.Connection, table: str) -> int:
+    """The highest id that a table has ever given; 0: none."""
+    on_server = postgres.is_postgres(connection)
+    return postgres.last_number(connection, table) if on_server else sqlite.last_number(connection, table)
+
+
+def raise_last_number(connection: sa.Connection, table: str, number: int) -> None:
+    """Let a table give higher ids than this one alone."""
+    if number <= last_number(connection, table):
+        return
+    if postgres.is_postgres(connection):
+        postgres.set_last_number(connection, table, number)
+    else:
+        sqlite.set_last_number(connection, table, number)
+
+
+def _connect(url: str, name: str, migrate: Callable[[sa.Connection, str], None]) -> sa.Connection:
     with translated(url):
         connection = make_engine(url, name).connect()
         try:
@@ -38,7 +78,7 @@ def connect(url: str, name: str = "tablefeed") -> sa.Connection:
                 postgres.set_up(connection)
             else:
                 sqlite.set_up(connection)
-            _migrate(connection, url)
+            migrate(connection, url)
         except BaseException:
             connection.close()
             connection.engine.dispose()
@@ -61,10 +101,11 @@ def assert_usable(url: str) -> None:
 
 def assert_current(connection: sa.Connection, url: str) -> None:
     """Make sure that the ledger has the form that this program knows. Raises LedgerUnusable."""
-    version = _version(connection)
+    version = schema_version(connection)
     connection.rollback()
     if version is None:
         raise LedgerUnusable(f"{describe(url)} is no ledger", "Set [ledger] url to what the daemon uses")
+    _assert_finished(version, url)
     if version != HEAD:
         raise LedgerUnusable(
             f"the ledger {describe(url)} was written by another version of tablefeed (schema {version}, not {HEAD})",
@@ -85,7 +126,7 @@ def _inspect_server(url: str) -> str:
     made = make_engine(url)
     try:
         with translated(url), made.connect() as connection:
-            version = _version(connection)
+            version = schema_version(connection)
             size = connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one()
     except DiskTrouble as error:
         raise LedgerUnusable(str(error), *remedy(url)) from None
@@ -93,14 +134,24 @@ def _inspect_server(url: str) -> str:
         made.dispose()
     if version is None:
         return f"ledger {describe(url)}: its tables are made at the first start"
+    _assert_finished(version, url)
     return f"ledger {describe(url)}: {size} bytes"
 
 
-def _version(connection: sa.Connection) -> str | None:
+def schema_version(connection: sa.Connection) -> str | None:
+    """Which version of the schema a ledger has; None: it has none, since it is no ledger yet."""
     if "alembic_version" not in sa.inspect(connection).get_table_names():
         return None
     version: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     return version
+
+
+def _assert_finished(version: str | None, url: str) -> None:
+    if version is not None and version.endswith("-unfinished"):
+        raise LedgerUnusable(
+            f"the ledger {describe(url)} is a copy that was not finished",
+            "Repeat `tablefeed ledger copy`, which goes on with it, or set [ledger] url to another",
+        )
 
 
 def _migrate(connection: sa.Connection, url: str) -> None:
@@ -116,7 +167,7 @@ def _migrate(connection: sa.Connection, url: str) -> None:
 
 
 def _is_current(connection: sa.Connection) -> bool:
-    version = _version(connection)
+    version = schema_version(connection)
     connection.rollback()
     return version == HEAD
 
@@ -129,8 +180,9 @@ def _upgrade(connection: sa.Connection, url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    version = _version(connection)
+    version = schema_version(connection)
     connection.rollback()
+    _assert_finished(version, url)
     known = {revision.revision for revision in script.ScriptDirectory.from_config(config).walk_revisions()}
     if version is not None and version not in known:
         raise LedgerUnusable(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tablefeed import __version__
 from tablefeed.ledger import postgres
-from tablefeed.ledger.schema import files, nodes
+from tablefeed.ledger.schema import files, is_left, is_open, nodes
 from tablefeed.ledger.transitions import put_back_all
 
 NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
@@ -125,10 +125,17 @@ def all_nodes(conn: sa.Connection) -> list[Node]:
     return _all(conn)[1]
 
 
-def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
-    """Let the open rows of feeds whose directory is shared by now be everybody's, and of others this node's.
+def alive(conn: sa.Connection) -> list[str]:
+    """The nodes that may still work: those whose lease is not over, or whose connection holds their name."""
+    now, known = _all(conn)
+    return [node.name for node in known if node.lives(now) or postgres.holds_name(conn, node.name)]
 
-    Those are the feeds that the node serves, which is kept.
+
+def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
+    """Let the rows of feeds whose directory is shared by now be everybody's, and of others this node's.
+
+    Those are the open ones, and those whose file was left where it was dropped, by which it is known again. Which feeds
+    the node serves is kept.
     """
     served = json.dumps(sorted({*shared, *own}))
     conn.execute(sa.update(nodes).where(nodes.c.name == name).values(feeds=served))
@@ -142,5 +149,6 @@ def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collecti
             other.c.path == files.c.path,
             other.c.closed_at.is_(None),
         )
-        moved = files.c.closed_at.is_(None) & (files.c.node == before) & files.c.feed.in_(feeds)
-        conn.execute(sa.update(files).where(moved, ~taken).values(node=after))
+        mine = (files.c.node == before) & files.c.feed.in_(feeds)
+        conn.execute(sa.update(files).where(is_open, mine, ~taken).values(node=after))
+        conn.execute(sa.update(files).where(is_left, mine).values(node=after))

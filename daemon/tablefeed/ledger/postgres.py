@@ -124,6 +124,15 @@ def lock_node(connection: sa.Connection, node: str) -> bool:
     return True
 
 
+def holds_name(connection: sa.Connection, node: str) -> bool:
+    """Whether a connection lives that has taken a node's name."""
+    held = sa.text(
+        "SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE datname = current_database()"
+        " AND locktype = 'advisory' AND granted AND classid = :kind AND objid = :number"
+    )
+    return connection.execute(held, {"kind": _NODE, "number": _number(node) % 2**32}).first() is not None
+
+
 def lock_scan(connection: sa.Connection, feed: str) -> bool:
     """Take the scans of a shared feed for as long as this connection lives; returns whether no other node has them.
 
@@ -202,3 +211,16 @@ def parameters(url: str) -> dict[str, Any]:
     made = make_engine(url)
     _, given = made.dialect.create_connect_args(made.url)
     return {**given, **_PARAMETERS}
+
+
+def last_number(connection: sa.Connection, table: str) -> int:
+    """The highest id that a table has ever given; 0: none."""
+    asked = sa.text("SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:table, 'id') AS regclass))")
+    number: int | None = connection.execute(asked, {"table": table}).scalar()
+    return number or 0
+
+
+def set_last_number(connection: sa.Connection, table: str, number: int) -> None:
+    """Let a table's next id be the one after this; not undone with the transaction."""
+    change = sa.text("SELECT setval(pg_get_serial_sequence(:table, 'id'), :number)")
+    connection.execute(change, {"table": table, "number": number})

@@ -202,3 +202,18 @@ def inspect(path: Path) -> str:
     if known and "alembic_version" not in known:
         raise LedgerUnusable(f"{path} is a database of something else", "Set [ledger] url to a new file")
     return f"ledger {path}: {path.stat().st_size} bytes"
+
+
+_NUMBERS = sa.table("sqlite_sequence", sa.column("name", sa.Text), sa.column("seq", sa.Integer))
+
+
+def last_number(connection: sa.Connection, table: str) -> int:
+    """The highest id that a table has ever given; 0: none."""
+    number: int | None = connection.execute(sa.select(_NUMBERS.c.seq).where(_NUMBERS.c.name == table)).scalar()
+    return number or 0
+
+
+def set_last_number(connection: sa.Connection, table: str, number: int) -> None:
+    """Let a table's next id be the one after this."""
+    connection.execute(sa.delete(_NUMBERS).where(_NUMBERS.c.name == table))
+    connection.execute(sa.insert(_NUMBERS).values(name=table, seq=number))
