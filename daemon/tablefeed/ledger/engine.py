@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
 from tablefeed.ledger import postgres, sqlite
+from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.schema import HEAD
 
 
@@ -25,14 +26,17 @@ def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
     return postgres.make_engine(url, name) if sqlite_file(url) is None else sqlite.make_engine(url)
 
 
-def connect(url: str, name: str = "tablefeed") -> sa.Connection:
-    """A connection to an up-to-date ledger, for use on the calling thread only.
+def connect(url: str, name: str = "tablefeed", lines: Lines | None = None) -> sa.Connection:
+    """A connection to an up-to-date ledger, for use on the calling thread only; one to a server is among `lines`.
 
     Raises LedgerUnusable for a damaged ledger or one that a newer tablefeed has written, DiskTrouble where waiting
     helps.
     """
     with translated(url):
-        connection = make_engine(url, name).connect()
+        made = make_engine(url, name)
+        if lines is not None and sqlite_file(url) is None:
+            lines.follow(made)
+        connection = made.connect()
         try:
             if postgres.is_postgres(connection):
                 postgres.set_up(connection)
@@ -88,7 +92,7 @@ def _inspect_server(url: str) -> str:
             version = _version(connection)
             size = connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one()
     except DiskTrouble as error:
-        raise LedgerUnusable(str(error), *remedy(url)) from None
+        raise LedgerUnusable(str(error), *remedy(url, str(error))) from None
     finally:
         made.dispose()
     if version is None:
@@ -157,10 +161,10 @@ def while_it_waits(url: str) -> str:
     return "start PostgreSQL, or mend the way to it" if sqlite_file(url) is None else "free space on the ledger's disk"
 
 
-def remedy(url: str) -> tuple[str, Exit]:
-    """What to do where the ledger cannot be opened now, and the exit code that says so."""
+def remedy(url: str, trouble: str = "") -> tuple[str, Exit]:
+    """What to do where the ledger cannot be opened now, for what is told as `trouble`, and the exit code of that."""
     if sqlite_file(url) is None:
-        return "Start PostgreSQL, or correct [ledger] url", Exit.UNAVAILABLE
+        return postgres.remedy(trouble), Exit.UNAVAILABLE
     return "Free space, or set [ledger] url to a file on a local disk", Exit.CANNOT_CREATE
 
 

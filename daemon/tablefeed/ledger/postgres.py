@@ -3,15 +3,17 @@
 All functions block; the ledger calls them on its own thread.
 """
 
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable
+from tablefeed.errors import Conflict, DiskTrouble, Exit, LedgerRefused, LedgerUnusable
 
 CHANNEL = "tablefeed"
 """Where nodes tell each other that there is something to do."""
@@ -33,6 +35,8 @@ _SESSION = (
     # A node that stops in the middle of a transaction holds up no other for longer than this.
     "SET idle_in_transaction_session_timeout = '30s'",
 )
+_MIGRATING = ("SET statement_timeout = 0", "SET lock_timeout = '10min'")
+"""Another node may be at it, with a large ledger."""
 _REFUSED = {
     "28P01": "Correct the password in [ledger] url, or in the file that $PGPASSFILE names",
     "28000": "Let this user log in: see pg_hba.conf, and the roles of the database",
@@ -41,11 +45,16 @@ _REFUSED = {
     "3F000": "Create the schema, or set the right search_path",
 }
 """By SQLSTATE: what waiting does not mend."""
+_SOMETHING_ELSE = ("42P07", "42P01", "42703", "42701", "42710", "42804")
+"""What there is and what there is not: the tables are not those of a ledger."""
+_CONFLICTS = ("40001", "40P01")
+"""Nothing was done, and the same will go well now: serialization_failure, deadlock_detected."""
+_OVERCROWDED = ("53300", "too many c", "remaining connection slots")
 _TEXTS = {
-    "password authentication failed": "28P01",
-    "no password supplied": "28P01",
-    "no pg_hba.conf entry": "28000",
-    "does not exist": "3D000",
+    "password authentication failed|no password supplied": "28P01",
+    'no pg_hba.conf entry|not permitted to log in|role "[^"]*" does not exist': "28000",
+    'database "[^"]*" does not exist': "3D000",
+    "permission denied": "42501",
 }
 """By a part of its text, for a connection that was refused: the driver gives no SQLSTATE then."""
 _BROKEN = ("22", "23", "42")
@@ -60,10 +69,13 @@ def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
     parameters = {**_PARAMETERS, "application_name": name}
     try:
         return sa.create_engine(url, poolclass=NullPool, connect_args=parameters, hide_parameters=True)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        # Also where psycopg is there, but libpq is not.
+        lacks = "is not installed" if isinstance(error, ModuleNotFoundError) else "cannot be used: libpq is missing"
         raise LedgerUnusable(
-            f"the ledger is on PostgreSQL, but the driver {error.name} is not installed",
+            f"the ledger is on PostgreSQL, but its driver, psycopg, {lacks}",
             "Install it: pip install 'tablefeed[postgres]'",
+            Exit.CONFIG,
         ) from None
 
 
@@ -79,13 +91,29 @@ def error_of(error: sa.exc.DBAPIError, place: str) -> DiskTrouble | LedgerUnusab
     text = _told(error)
     state = getattr(error.orig, "sqlstate", None) or _state_in(text)
     if state in _REFUSED:
-        code = Exit.NO_PERMISSION if state in ("28P01", "28000", "42501") else Exit.UNAVAILABLE
-        return LedgerUnusable(f"the ledger {place} refuses: {text}", _REFUSED[state], code)
+        code = Exit.NO_PERMISSION if state in ("28P01", "28000", "42501") else Exit.CONFIG
+        return LedgerRefused(f"the ledger {place} refuses: {text}", _REFUSED[state], code)
+    if state in _CONFLICTS:
+        return Conflict(place, f"another node came in between: {text}")
+    if state in _SOMETHING_ELSE:
+        return LedgerUnusable(
+            f"the database {place} holds something else, or its tables were changed: {text}",
+            "Name a database of its own for tablefeed in [ledger] url",
+        )
+    if state is None and isinstance(error, sa.exc.ProgrammingError):
+        return LedgerUnusable(f"the ledger {place} cannot be reached so: {text}", "Correct [ledger] url", Exit.CONFIG)
     if state is not None and state.startswith(_BROKEN):
         return LedgerUnusable(
             f"the ledger {place} cannot be used: {text}", "Let nobody but tablefeed change its tables"
         )
     return DiskTrouble(place, f"PostgreSQL does not answer as it should: {text}")
+
+
+def remedy(trouble: str) -> str:
+    """What to do about trouble at the start, by the words it was told in."""
+    if any(sign in trouble for sign in _OVERCROWDED):
+        return "Let PostgreSQL take more connections (max_connections, or the role's own limit), or end some"
+    return "Start PostgreSQL, or correct [ledger] url"
 
 
 def _told(error: sa.exc.DBAPIError) -> str:
@@ -96,7 +124,7 @@ def _told(error: sa.exc.DBAPIError) -> str:
 
 
 def _state_in(text: str) -> str | None:
-    return next((state for part, state in _TEXTS.items() if part in text), None)
+    return next((state for part, state in _TEXTS.items() if re.search(part, text)), None)
 
 
 def _number(text: str) -> int:
@@ -135,14 +163,14 @@ def _try(connection: sa.Connection, kind: int, text: str) -> bool:
 
 @contextmanager
 def migrating(connection: sa.Connection) -> Iterator[None]:
-    """Let no other node change the schema meanwhile."""
+    """Let no other node change the schema meanwhile; where that fails, the connection is not to be used again."""
+    for statement in _MIGRATING:
+        connection.exec_driver_sql(statement)
     connection.execute(sa.select(sa.func.pg_advisory_lock(_SCHEMA, 0)))
     connection.commit()
-    try:
-        yield
-    finally:
-        connection.execute(sa.select(sa.func.pg_advisory_unlock(_SCHEMA, 0)))
-        connection.commit()
+    yield
+    connection.execute(sa.select(sa.func.pg_advisory_unlock(_SCHEMA, 0)))
+    set_up(connection)
 
 
 def notify(connection: sa.Connection, payload: str) -> None:
@@ -160,17 +188,30 @@ def end_sessions(connection: sa.Connection, name: str) -> int:
     return ended
 
 
-def end_session(connection: sa.Connection, number: int) -> None:
-    """End an earlier connection of ours that the server takes for alive yet."""
-    connection.execute(sa.select(sa.func.pg_terminate_backend(number)))
-    connection.commit()
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the server knows a connection by. Numbers alone are given out again, also after a restart."""
+
+    number: int
+    began: str
 
 
-def session_number(connection: sa.Connection) -> int:
-    """What the server calls a connection."""
-    number: int = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+def end_session(connection: sa.Connection, session: Session) -> bool:
+    """End an earlier connection of ours that the server takes for alive yet; returns whether it does."""
+    that = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :number AND backend_start::text = :began"
+    )
+    ended = connection.execute(that, {"number": session.number, "began": session.began}).first() is not None
     connection.commit()
-    return number
+    return ended
+
+
+def session_of(connection: sa.Connection) -> Session:
+    """This connection, as the server knows it."""
+    this = sa.text("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    session = Session(*connection.execute(this).one())
+    connection.commit()
+    return session
 
 
 def session_name(node: str) -> str:
