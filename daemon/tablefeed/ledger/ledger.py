@@ -124,9 +124,7 @@ class Ledger(Committer):
         """
         with self._let_go_after(_LAST_PATIENCE):
             try:
-                await self._batcher.submit((transitions.release, self._owner))
-                if self._member is not None:
-                    await self._batcher.submit((self._member.leave, None))
+                await self._leave()
             except (DiskTrouble, LedgerUnusable) as error:
                 log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
             await self._batcher.close()
@@ -134,6 +132,15 @@ class Ledger(Committer):
         self._executor.shutdown(wait=False)
         if self._lock:
             self._lock.release()
+
+    async def _leave(self) -> None:
+        try:
+            await self._batcher.submit((transitions.release, self._owner))
+        except DiskTrouble:
+            # The connection may have ended while nobody used it, as when a server was restarted.
+            await self._batcher.submit((transitions.release, self._owner))
+        if self._member is not None:
+            await self._batcher.submit((self._member.leave, None))
 
     async def beat(self) -> Beat:
         """Give a sign of life, and take over from nodes that give none. Only in a fleet."""
