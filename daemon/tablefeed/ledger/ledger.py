@@ -7,6 +7,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -27,6 +28,7 @@ from tablefeed.ledger.upkeep import Purge
 from tablefeed.model import Entry, FileVersion, Grant, Notice, Receipt, State
 from tablefeed.retry import LONGEST_ASKED
 
+R = TypeVar("R")
 log = structlog.get_logger("ledger")
 
 _LAST_PATIENCE = 10.0
@@ -220,8 +222,13 @@ class Ledger(Committer):
         """Work on a row no more, whatever has become of it."""
         self._held.pop(entry_id, None)
 
-    def _let_go(self, entry_id: int) -> str | None:
-        return self._held.pop(entry_id, None)
+    async def _last(self, entry_id: int, work: Awaitable[R]) -> R:
+        """What ends the work on a row. Only then it is let go of: a connection that is made anew meanwhile puts back
+        what nobody works on."""
+        try:
+            return await work
+        finally:
+            self.give_up(entry_id)
 
     async def feeds_due(self, after: int, until: int) -> list[str]:
         """Feeds with an open row that becomes due in (after, until], in Unix milliseconds."""
@@ -258,11 +265,13 @@ class Ledger(Committer):
 
     async def archived(self, closing: Closing) -> bool:
         """Close a delivered row, or one that was skipped, after its move, also where the caller is cancelled."""
-        return bool(await self._see_through(transitions.archived, (self._let_go(closing.entry_id), closing)))
+        item = (self._held.get(closing.entry_id), closing)
+        return bool(await self._last(closing.entry_id, self._see_through(transitions.archived, item)))
 
     async def rejected(self, entry_id: int, error: DeliveryError, notice: Notice | None = None) -> bool:
         """Close a row whose file can never be delivered, before it is moved."""
-        return bool(await self._do(transitions.rejected, (self._let_go(entry_id), entry_id, error, notice)))
+        item = (self._held.get(entry_id), entry_id, error, notice)
+        return bool(await self._last(entry_id, self._do(transitions.rejected, item)))
 
     async def set_aside(self, closing: Closing) -> bool:
         """Record where a rejected file has been moved to."""
@@ -270,11 +279,12 @@ class Ledger(Committer):
 
     async def gone(self, entry_id: int) -> bool:
         """Close a row whose version vanished before it was sent."""
-        return bool(await self._do(transitions.gone, (self._let_go(entry_id), entry_id)))
+        return bool(await self._last(entry_id, self._do(transitions.gone, (self._held.get(entry_id), entry_id))))
 
     async def failed(self, failure: Failure) -> None:
         """Put a row back until its next try."""
-        await self._do(transitions.failed, (self._let_go(failure.entry_id), failure))
+        item = (self._held.get(failure.entry_id), failure)
+        await self._last(failure.entry_id, self._do(transitions.failed, item))
 
     async def empty_journal(self) -> None:
         """Let nothing that was cleared lie in the journal any longer."""
@@ -287,7 +297,7 @@ class Ledger(Committer):
 
     async def put_back(self, entry_id: int) -> None:
         """Give up the claim of a row that was not tried."""
-        await self._do(transitions.put_back, (self._let_go(entry_id), entry_id))
+        await self._last(entry_id, self._do(transitions.put_back, (self._held.get(entry_id), entry_id)))
 
     async def purge(self, order: Purge) -> int:
         """Delete old closed rows that nobody needs; returns how many."""

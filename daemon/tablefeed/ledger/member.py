@@ -73,13 +73,9 @@ class Member:
     def _lock_name(self, connection: sa.Connection, url: str) -> None:
         if postgres.lock_node(connection, self.name):
             return
-        connection.commit()
         # The server may take our last connection for alive, until its packets fail.
         if self._session is not None and postgres.end_session(connection, self._session):
             raise DiskTrouble(engine.describe(url), "PostgreSQL has not yet let go of an earlier connection")
-        if postgres.lock_node(connection, self.name):  # it has just ended by itself
-            return
-        connection.commit()
         found = {node.name: node for node in nodes.all_nodes(connection)}
         connection.commit()
         since = f", which registered as number {found[self.name].epoch}" if self.name in found else ""

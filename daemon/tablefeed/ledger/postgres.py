@@ -34,6 +34,10 @@ _SESSION = (
     "SET statement_timeout = '60s'",
     # A node that stops in the middle of a transaction holds up no other for longer than this.
     "SET idle_in_transaction_session_timeout = '30s'",
+    # The server, too, notices a cut cable or a machine that lost its power, and lets go of the node's name.
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
 )
 _MIGRATING = ("SET statement_timeout = 0", "SET lock_timeout = '10min'")
 """Another node may be at it, with a large ledger."""
@@ -49,6 +53,8 @@ _SOMETHING_ELSE = ("42P07", "42P01", "42703", "42701", "42710", "42804")
 """What there is and what there is not: the tables are not those of a ledger."""
 _CONFLICTS = ("40001", "40P01")
 """Nothing was done, and the same will go well now: serialization_failure, deadlock_detected."""
+_NOT_GIVEN = "55P03"
+"""A lock, in the time for it."""
 _OVERCROWDED = ("53300", "too many c", "remaining connection slots")
 _TEXTS = {
     "password authentication failed|no password supplied": "28P01",
@@ -134,8 +140,19 @@ def _number(text: str) -> int:
 
 
 def lock_node(connection: sa.Connection, node: str) -> bool:
-    """Take a node's name for as long as this connection lives; returns whether nobody has it."""
-    return _try(connection, _NODE, node)
+    """Take a node's name for as long as this connection lives; returns whether nobody has it.
+
+    A connection that has just been closed keeps it for a moment yet, so that this waits for a few seconds.
+    """
+    try:
+        with connection.begin():
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '3s'")
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_NODE, _number(node))))
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _NOT_GIVEN:
+            return False
+        raise
+    return True
 
 
 def lock_scan(connection: sa.Connection, feed: str) -> bool:
