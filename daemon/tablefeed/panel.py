@@ -50,9 +50,10 @@ class Panel:
             async with asyncio.timeout(_PATIENCE):
                 await self._parts.ledger.next_due(0)
         except TimeoutError:
-            return ["the ledger does not answer; does its disk hang?"]
+            if not self._parts.ledger.trouble:
+                return ["the ledger does not answer; does its disk hang?"]
         trouble = self._parts.ledger.trouble
-        return [f"the ledger cannot be written: {trouble}; free space on its disk"] if trouble else []
+        return [f"the ledger cannot be written: {trouble}; {self._parts.ledger.remedy}"] if trouble else []
 
     def _problems_of_directories(self) -> list[str]:
         return [f"{feed}: {trouble}" for feed, trouble in self._parts.troubles.items()]

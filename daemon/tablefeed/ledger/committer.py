@@ -74,6 +74,11 @@ class Committer(ABC):
             return f"{engine.describe(self._url)}: it has not answered for {silent:.0f} s"
         return self._outlast.trouble
 
+    @property
+    def remedy(self) -> str:
+        """What to do about `trouble`, in words."""
+        return engine.while_it_waits(self._url)
+
     @abstractmethod
     def _connect(self) -> sa.Connection:
         """A connection that may be used. Runs on the thread, at first and whenever the last one was lost."""

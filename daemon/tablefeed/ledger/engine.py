@@ -3,6 +3,7 @@
 What only one of the databases needs is in `sqlite.py` and `postgres.py`. All functions block.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,9 @@ def _inspect_server(url: str) -> str:
     try:
         with translated(url), made.connect() as connection:
             version = _version(connection)
+            _assert_not_newer(version, url)
+            if version != HEAD:
+                postgres.assert_may_create(connection, describe(url))
             size = connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one()
     except DiskTrouble as error:
         raise LedgerUnusable(str(error), *remedy(url, str(error))) from None
@@ -97,6 +101,8 @@ def _inspect_server(url: str) -> str:
         made.dispose()
     if version is None:
         return f"ledger {describe(url)}: its tables are made at the first start"
+    if version != HEAD:
+        return f"ledger {describe(url)}: {size} bytes, of an older version, which the next start brings up to date"
     return f"ledger {describe(url)}: {size} bytes"
 
 
@@ -127,7 +133,7 @@ def _is_current(connection: sa.Connection) -> bool:
 
 def _upgrade(connection: sa.Connection, url: str) -> None:
     # Imported here because it costs a third of a second and is needed once in a ledger's life.
-    from alembic import command, script
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
@@ -135,14 +141,25 @@ def _upgrade(connection: sa.Connection, url: str) -> None:
     config.attributes["connection"] = connection
     version = _version(connection)
     connection.rollback()
-    known = {revision.revision for revision in script.ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
-        raise LedgerUnusable(
-            f"the ledger {describe(url)} was written by a newer tablefeed (schema {version}, this one knows {HEAD})",
-            "Install the newer version again, or give this one a ledger of its own in [ledger] url",
-        )
+    _assert_not_newer(version, url)
     command.upgrade(config, "head")
     connection.commit()
+
+
+def _assert_not_newer(version: str | None, url: str) -> None:
+    """Make sure that this program can bring a ledger up to date. Raises LedgerUnusable."""
+    numbered = version is None or re.fullmatch("[0-9]{4}", version)  # as all our revisions are
+    if numbered and (version or HEAD) <= HEAD:
+        return
+    if not numbered and sqlite_file(url) is None:
+        raise LedgerUnusable(
+            f"the database {describe(url)} is another program's (its table alembic_version says {version})",
+            "Name a database of its own for tablefeed in [ledger] url",
+        )
+    raise LedgerUnusable(
+        f"the ledger {describe(url)} was written by a newer tablefeed (schema {version}, this one knows {HEAD})",
+        "Install the newer version again, or give this one a ledger of its own in [ledger] url",
+    )
 
 
 def describe(url: str) -> str:

@@ -178,6 +178,14 @@ def _try(connection: sa.Connection, kind: int, text: str) -> bool:
     return locked
 
 
+def assert_may_create(connection: sa.Connection, place: str) -> None:
+    """Make sure that this user may make tables. Raises LedgerRefused."""
+    may = sa.text("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')")
+    user, allowed = connection.execute(may).one()
+    if not allowed:
+        raise LedgerRefused(f"the ledger {place} refuses: {user} may not create tables", _REFUSED["42501"])
+
+
 @contextmanager
 def migrating(connection: sa.Connection) -> Iterator[None]:
     """Let no other node change the schema meanwhile; where that fails, the connection is not to be used again."""
