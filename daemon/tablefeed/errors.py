@@ -8,7 +8,8 @@
     │   │   ├── Busy               408, 429, 5xx, S3's RequestTimeout
     │   │   ├── BadAnswer          an answer that cannot be understood (a proxy's page, broken JSON)
     │   │   ├── Damaged            the store holds other bytes than we sent
-    │   │   └── DiskTrouble        no space, an I/O error, a share that is away
+    │   │   └── DiskTrouble        no space, an I/O error, a share or a database that is away
+    │   │       └── Conflict           others changed the same in the ledger: at once again
     │   ├── GrantExpired       the URL is too old: another one, at once
     │   │   └── SignatureRefused   the URL's signature was refused
     │   ├── SourceChanged      the file is no longer the version that was queued
@@ -20,6 +21,7 @@
     └── Fatal                  the daemon cannot run; carries the exit code
         ├── ConfigInvalid
         ├── LedgerUnusable
+        │   └── LedgerRefused      PostgreSQL does not let us in, or not do something
         └── CannotListen
 
 An error carries data and builds its own message, which names the thing and says what to do. None takes a URL with
@@ -116,6 +118,10 @@ class DiskTrouble(Transient):
 
     def __init__(self, path: str, cause: str) -> None:
         super().__init__(f"{path}: {cause}")
+
+
+class Conflict(DiskTrouble):
+    """What several nodes changed in the ledger at the same time got in each other's way: nothing of ours was done."""
 
 
 class GrantExpired(DeliveryError):
@@ -217,6 +223,12 @@ class LedgerUnusable(Fatal):
     """The ledger cannot be opened, belongs to another daemon, or is damaged."""
 
     exit_code = Exit.CANNOT_CREATE
+
+
+class LedgerRefused(LedgerUnusable):
+    """PostgreSQL does not let us in, or not do what we must: people have to mend it, but not here."""
+
+    exit_code = Exit.NO_PERMISSION
 
 
 class CannotListen(Fatal):

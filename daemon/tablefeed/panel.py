@@ -8,7 +8,6 @@ from tablefeed.assembly import Parts
 from tablefeed.clock import steady
 from tablefeed.config import KeyFile, usable_token
 from tablefeed.errors import Fatal
-from tablefeed.ledger.engine import while_it_waits
 from tablefeed.ledger.glance import Wanted
 from tablefeed.ledger.records import Page
 from tablefeed.metrics import Page as Exposition
@@ -56,7 +55,7 @@ class Panel:
             answers = True
         ledger = self._parts.ledger
         if ledger.trouble:
-            return [f"the ledger cannot be written: {ledger.trouble}; {while_it_waits(self._parts.reader.url)}"]
+            return [f"the ledger cannot be written: {ledger.trouble}; {ledger.remedy}"]
         return [] if answers else [f"the ledger does not answer; does its {'server' if ledger.node else 'disk'} hang?"]
 
     def _problems_of_directories(self) -> list[str]:

@@ -112,6 +112,10 @@ class Pipeline:
         finally:
             self._ledger.give_up(entry.id)
 
+    def _leave(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
+        self._tries.closed(entry)
+        self._outcomes.left_to_others(feed, entry, error)
+
     async def _deliver(self, feed: Feed, entry: Entry) -> Entry:
         """Bring the content to the store, unless it is there from an earlier file and duplicates are to be skipped."""
         async with self._contents.compared(feed, entry.version) as earlier:
@@ -142,6 +146,7 @@ class Pipeline:
             try:
                 entry = await self._granted(feed, entry, tries)
                 async with self._slots.slot(feed.name, _store(entry.grant), entry.version.size) as slot:
+                    await self._confirmed(entry)
                     # The grant may have grown old while this file waited for its slot.
                     entry = await self._granted(feed, entry, tries)
                     return await self._put(feed, entry, slot)
@@ -184,8 +189,7 @@ class Pipeline:
         if entry.receipt is None:
             raise AssertionError("only what has a receipt is archived")
         began = self._steady()
-        if not await self._ledger.confirm(entry.id):
-            raise LeaseLost(entry.version.path)
+        await self._confirmed(entry)
         moved = await self._archivers(feed.name).move_delivered(
             feed, entry.id, entry.version, entry.receipt.finished_at, entry.receipt.md5
         )
@@ -194,6 +198,11 @@ class Pipeline:
         self._outcomes.archived(feed, entry, moved.destination, self.progressed_at - began)
         if moved.stranger:
             self._ports.look(feed.name, entry.version.path)
+
+    async def _confirmed(self, entry: Entry) -> None:
+        """Nothing is sent or moved while another node may have taken over. Raises LeaseLost where one has."""
+        if not await self._ledger.confirm(entry.id):
+            raise LeaseLost(entry.version.path)
 
     def _decide(self, entry: Entry, error: DeliveryError, grants: int) -> Decision:
         return decide(
@@ -225,12 +234,13 @@ class Pipeline:
             case SetAside():
                 self._tries.closed(entry)
                 notice = self._notices.rejected(feed, entry.version, decision.error)
-                await self._ledger.rejected(entry.id, decision.error, notice)
+                if not await self._ledger.rejected(entry.id, decision.error, notice):
+                    self._leave(feed, entry, LeaseLost(entry.version.path))
+                    return
                 self._outcomes.rejected(feed.name, entry.version.path, decision.error)
                 await self._set_aside(feed, entry.id, entry.version, decision.error)
             case LeaveToOthers():
-                self._tries.closed(entry)
-                self._outcomes.left_to_others(feed, entry, error)
+                self._leave(feed, entry, error)
             case Regrant():
                 raise AssertionError("new grants are fetched before a try ends")
             case _:
@@ -286,7 +296,7 @@ class Pipeline:
             moved = await self._archivers(feed.name).set_aside(
                 feed, entry_id, version, error, round(self._wall() * 1000)
             )
-        except (DiskTrouble, FeedBlocked) as trouble:
+        except (DiskTrouble, FeedBlocked, LeaseLost) as trouble:
             log.error("file_rejected", **names, left_in_place=True, trouble=str(trouble))
             return
         await self._ledger.set_aside(Closing(entry_id, moved.destination, moved.left_in_place))

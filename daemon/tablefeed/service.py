@@ -187,6 +187,9 @@ class Service:
                 async with asyncio.TaskGroup() as tasks:
                     dispatching = tasks.create_task(parts.dispatcher.run())
                     webhooks = tasks.create_task(parts.webhooks.run())
+                    member = [
+                        tasks.create_task(part.run()) for part in (parts.fleet, parts.listener) if part is not None
+                    ]
                     stopped = tasks.create_task(self._signals.drain.wait())
                     work = tasks.create_task(deliver_all(parts))
                     await asyncio.wait((stopped, work), return_when=asyncio.FIRST_COMPLETED)
@@ -200,6 +203,8 @@ class Service:
                     if whole:
                         await parts.freshness.judge_all()
                     await self._told_last(parts, webhooks, _LAST_WORDS)
+                    for task in member:
+                        task.cancel()
             return await left_of(parts, waiting)
 
 

@@ -5,24 +5,31 @@ import itertools
 import shutil
 import sqlite3
 import tempfile
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from psycopg.rows import dict_row
 from sqlalchemy.engine import default
 
 from support.ledger_model import Model, claimed
 from support.ledgers import RECEIPT, Clock
+from support.postgres import Postgres
+from tablefeed.clock import steady
 from tablefeed.errors import FileRefused, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want
+from tablefeed.ledger.member import Member
 from tablefeed.ledger.records import opened as opened_records
-from tablefeed.ledger.schema import FsPath
+from tablefeed.ledger.schema import FsPath, metadata
 from tablefeed.ledger.transitions import Delivery
 from tablefeed.model import FileVersion, Grant, Order, State
 from tablefeed.retry import LONGEST_ASKED
@@ -110,17 +117,21 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> None:
 
     place = tmp_path_factory.mktemp("ledger")
     asyncio.run(make())
-    LedgerMachine.template = place
+    SqliteMachine.template = place
+
+
+@pytest.fixture(scope="module")
+def _database(postgres: Postgres) -> None:
+    PostgresMachine.server = postgres.database()
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Every transition in any order, alone or several in one commit, and a crash at any place between."""
+    """Every transition in any order, alone or several in one commit. Where it is kept, and how it crashes, differs."""
 
-    template: Path
+    ledger: Ledger
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = tempfile.TemporaryDirectory(prefix="tablefeed-ledger-")
         self.runner = asyncio.Runner()
         self.clock = Clock()
         self.model = Model()
@@ -132,18 +143,34 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.runner.run(coroutine)
 
     @property
-    def place(self) -> Path:
-        return Path(self.root.name) / str(self.lives)
+    @abstractmethod
+    def url(self) -> str:
+        """Where it is kept."""
+
+    @abstractmethod
+    def make_place(self) -> None:
+        """Make an empty one."""
+
+    @abstractmethod
+    def make(self) -> Ledger:
+        """Begin a life of the daemon."""
+
+    @abstractmethod
+    def rows(self) -> list[Any]:
+        """The real rows, as another program reads them."""
+
+    def bounded(self, want: Want) -> Want:
+        """What of a claim counts."""
+        return want
 
     @initialize(queued=st.lists(batches(), min_size=2, max_size=4))
     def begin(self, queued: list[list[FileVersion]]) -> None:
-        shutil.copytree(self.template, self.place)
+        self.make_place()
         self.open()
         self.enqueue(queued)
 
     def open(self) -> None:
-        url = f"sqlite:///{self.place / 'ledger.db'}"
-        self.ledger = Ledger(url, owner=f"life-{self.lives}", clock=self.clock, sleep=asyncio.sleep)
+        self.ledger = self.make()
         assert self.run(self.ledger.open()) == self.model.restart(self.clock.ms, LONGEST)
 
     def pick(self, number: int) -> int:
@@ -189,7 +216,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, wanted: list[Want]) -> None:
         """Only due rows that nobody has, first those to be moved, then those to be sent, each in their order."""
         found = self.run(self.ledger.claim(wanted))
-        for want in wanted:
+        for want in map(self.bounded, wanted):
             moves, queued = self.model.candidates(want, self.clock.ms)
             count = min(want.limit, len(moves))
             mine, found = found[:count], found[count:]
@@ -256,7 +283,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(number=picks)
     def let_go(self, number: int) -> None:
         """`tablefeed retry`, in another process, beside the running daemon."""
-        with opened_records(f"sqlite:///{self.place / 'ledger.db'}") as records:
+        with opened_records(self.url) as records:
             records.let_go(self.pick(number))
         self.model.let_go(self.pick(number))
 
@@ -271,6 +298,81 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self.ledger.close())
         self.model.restart(self.clock.ms, 10**15)
         self.open()
+
+    @rule(offered=st.lists(batches(), max_size=3), span=st.integers(0, 5_000))
+    def ask_everything(self, offered: list[list[FileVersion]], span: int) -> None:
+        """Every question is answered as the model answers it."""
+        rows, now = list(self.model.rows.values()), self.clock.ms
+        known = {row.version for row in rows if row.is_open or row.left_in_place}
+        asked = [version for batch in offered for version in batch]
+        assert self.run(self.ledger.unknown(asked)) == [version for version in asked if version not in known]
+        counts = Counter((row.version.feed, row.state) for row in rows if row.is_open)
+        assert self.run(self.ledger.counts()) == counts
+        dues = [row.due_at for row in rows if row.is_open and row.due_at > now]
+        assert self.run(self.ledger.next_due(now)) == min(dues, default=None)
+        due = {row.version.feed for row in rows if row.is_open and now < row.due_at <= now + span}
+        assert set(self.run(self.ledger.feeds_due(now, now + span))) == due
+        for feed in FEEDS:
+            left = self.run(self.ledger.rejected_in_place(feed, 1000))
+            here = [row for row in rows if row.version.feed == feed and row.left_in_place]
+            assert {entry.id for entry, _ in left} == {row.id for row in here if row.state is State.REJECTED}
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        """Each row is as the model has it."""
+        assert [told(row) for row in self.rows()] == [row.told for row in self.model.rows.values()]
+
+    @invariant()
+    def what_must_never_be_is_not(self) -> None:
+        """The promises, asked of the real rows alone."""
+        rows = self.rows()
+        opened = Counter((row["feed"], row["path"]) for row in rows if row["closed_at"] is None)
+        assert all(count == 1 for count in opened.values()), "at most one row of a path is open"
+        for row in rows:
+            closed = row["state"] not in ("queued", "uploading", "uploaded")
+            assert closed == (row["closed_at"] is not None)
+            if closed:
+                assert row["owner"] is None, "nobody works on what is closed"
+            if closed or row["state"] == "uploaded":
+                assert row["grant_url"] is row["grant_headers"] is None, "no grant outlives its use"
+            if row["id"] in self.sent:
+                assert row["state"] in ("uploaded", "archived", "skipped"), "what was uploaded is never sent again"
+        self.sent |= {row["id"] for row in rows if row["md5"] is not None}
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            self.run(self.ledger.close())
+        self.runner.close()
+
+
+class SqliteMachine(LedgerMachine):
+    """On SQLite, with a crash at any place between two commits and a power cut within one."""
+
+    template: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = tempfile.TemporaryDirectory(prefix="tablefeed-ledger-")
+
+    @property
+    def place(self) -> Path:
+        return Path(self.root.name) / str(self.lives)
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.place / 'ledger.db'}"
+
+    def make_place(self) -> None:
+        shutil.copytree(self.template, self.place)
+
+    def make(self) -> Ledger:
+        return Ledger(self.url, owner=f"life-{self.lives}", clock=self.clock, sleep=asyncio.sleep)
+
+    def rows(self) -> list[sqlite3.Row]:
+        """The real rows, as another program reads them."""
+        with closing(sqlite3.connect(f"file:{self.place / 'ledger.db'}?mode=ro", uri=True)) as raw:
+            raw.row_factory = sqlite3.Row
+            return raw.execute("select * from files order by id").fetchall()
 
     @rule()
     def crash(self) -> None:
@@ -318,60 +420,73 @@ class LedgerMachine(RuleBasedStateMachine):
             (self.place / name).write_bytes(content)
         self.open()
 
-    @rule(offered=st.lists(batches(), max_size=3), span=st.integers(0, 5_000))
-    def ask_everything(self, offered: list[list[FileVersion]], span: int) -> None:
-        """Every question is answered as the model answers it."""
-        rows, now = list(self.model.rows.values()), self.clock.ms
-        known = {row.version for row in rows if row.is_open or row.left_in_place}
-        asked = [version for batch in offered for version in batch]
-        assert self.run(self.ledger.unknown(asked)) == [version for version in asked if version not in known]
-        counts = Counter((row.version.feed, row.state) for row in rows if row.is_open)
-        assert self.run(self.ledger.counts()) == counts
-        dues = [row.due_at for row in rows if row.is_open and row.due_at > now]
-        assert self.run(self.ledger.next_due(now)) == min(dues, default=None)
-        due = {row.version.feed for row in rows if row.is_open and now < row.due_at <= now + span}
-        assert set(self.run(self.ledger.feeds_due(now, now + span))) == due
-        for feed in FEEDS:
-            left = self.run(self.ledger.rejected_in_place(feed, 1000))
-            here = [row for row in rows if row.version.feed == feed and row.left_in_place]
-            assert {entry.id for entry, _ in left} == {row.id for row in here if row.state is State.REJECTED}
-
-    def rows(self) -> list[sqlite3.Row]:
-        """The real rows, as another program reads them."""
-        with closing(sqlite3.connect(f"file:{self.place / 'ledger.db'}?mode=ro", uri=True)) as raw:
-            raw.row_factory = sqlite3.Row
-            return raw.execute("select * from files order by id").fetchall()
-
-    @invariant()
-    def the_books_agree(self) -> None:
-        """Each row is as the model has it."""
-        assert [told(row) for row in self.rows()] == [row.told for row in self.model.rows.values()]
-
-    @invariant()
-    def what_must_never_be_is_not(self) -> None:
-        """The promises, asked of the real rows alone."""
-        rows = self.rows()
-        opened = Counter((row["feed"], row["path"]) for row in rows if row["closed_at"] is None)
-        assert all(count == 1 for count in opened.values()), "at most one row of a path is open"
-        for row in rows:
-            closed = row["state"] not in ("queued", "uploading", "uploaded")
-            assert closed == (row["closed_at"] is not None)
-            if closed:
-                assert row["owner"] is None, "nobody works on what is closed"
-            if closed or row["state"] == "uploaded":
-                assert row["grant_url"] is row["grant_headers"] is None, "no grant outlives its use"
-            if row["id"] in self.sent:
-                assert row["state"] in ("uploaded", "archived", "skipped"), "what was uploaded is never sent again"
-        self.sent |= {row["id"] for row in rows if row["md5"] is not None}
-
     def teardown(self) -> None:
-        if hasattr(self, "ledger"):
-            self.run(self.ledger.close())
-        self.runner.close()
+        super().teardown()
         self.root.cleanup()
 
 
-def told(row: sqlite3.Row) -> tuple[object, ...]:
+class PostgresMachine(LedgerMachine):
+    """On PostgreSQL, with a connection that breaks and a daemon that is killed."""
+
+    server: ClassVar[str]
+    """The URL of a database for all examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw: psycopg.Connection[dict[str, Any]] = psycopg.connect(
+            self.server.replace("+psycopg", ""), autocommit=True, row_factory=dict_row
+        )
+
+    @property
+    def url(self) -> str:
+        return self.server
+
+    def make_place(self) -> None:
+        names = ", ".join(name for name in metadata.tables)
+        self.raw.execute(f"TRUNCATE {names} RESTART IDENTITY".encode())
+
+    def make(self) -> Ledger:
+        async def sleep(_seconds: float) -> None:
+            await asyncio.sleep(0.01)
+
+        return Ledger(self.url, owner="", clock=self.clock, sleep=sleep, member=Member("one", 60.0, steady))
+
+    def rows(self) -> list[Any]:
+        return self.raw.execute("SELECT * FROM files ORDER BY id").fetchall()
+
+    def bounded(self, want: Want) -> Want:
+        """A strict feed has one file under way, whatever a node has."""
+        held = [row for row in self.model.open_rows() if row.held and row.version.feed == want.feed]
+        return replace(want, limit=max(0, min(want.limit, 1 - len(held)))) if want.strict else want
+
+    @rule(
+        numbers=st.dictionaries(picks, st.tuples(st.sampled_from(OF_ONE_ROW), picks), min_size=1, max_size=5),
+        queued=st.none() | batches(),
+    )
+    @precondition(lambda self: self.model.rows)
+    def break_off(self, numbers: dict[int, tuple[str, int]], queued: list[FileVersion] | None) -> None:
+        """The server ends the daemon's connection: what is done next is done on another, and once."""
+        self.end_sessions()
+        self.model.connect_anew()
+        self.change_at_once(numbers, queued)
+
+    def end_sessions(self) -> None:
+        mine = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'tablefeed one'"
+        self.raw.execute(mine)
+
+    @rule()
+    def crash(self) -> None:
+        """The process is killed, and another begins."""
+        self.end_sessions()
+        self.ledger._abandon()  # it writes nothing, as one that was killed
+        self.open()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.raw.close()
+
+
+def told(row: Any) -> tuple[object, ...]:
     """A real row in the form of `Row.told`."""
     path, reason, destination = (
         FsPath().process_result_value(row[name], default.DefaultDialect()) for name in ("path", "reason", "destination")
@@ -386,10 +501,15 @@ def told(row: sqlite3.Row) -> tuple[object, ...]:
     )
 
 
-LedgerMachine.TestCase.settings = settings(
+_LONG = settings(
     max_examples=settings().max_examples // 2,  # they are long; a profile for a soak asks for more
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestLedger = LedgerMachine.TestCase
+SqliteMachine.TestCase.settings = _LONG
+PostgresMachine.TestCase.settings = settings(_LONG, max_examples=settings().max_examples // 8)
+TestLedger = SqliteMachine.TestCase
+
+
+TestLedgerOnPostgres = pytest.mark.usefixtures("_database")(PostgresMachine.TestCase)

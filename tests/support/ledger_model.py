@@ -73,12 +73,15 @@ class Model:
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
+        self.works_on: set[int] = set()
+        """The rows that the daemon has claimed and not let go of: what it does to others is no change."""
         self._last_id = 0
 
     def copy(self) -> "Model":
         """A copy that goes its own way."""
         other = Model()
         other.rows = {row.id: replace(row) for row in self.rows.values()}
+        other.works_on = {*self.works_on}
         other._last_id = self._last_id
         return other
 
@@ -100,7 +103,7 @@ class Model:
                 if known is not None and (known.version == version or known.state is not State.QUEUED):
                     continue
                 if known is not None:
-                    self.gone(now, [known.id])
+                    self._close(known, State.GONE, now)
                 self._add(version, State.QUEUED, now)
                 counts[-1] += 1
         return counts
@@ -117,9 +120,13 @@ class Model:
     def refuse(self, now: int, items: Sequence[tuple[FileVersion, DeliveryError]]) -> list[int]:
         ids = []
         for version, error in items:
+            left = next((row.id for row in self.rows.values() if row.left_in_place and row.version == version), None)
+            if left is not None:
+                ids.append(left)
+                continue
             known = self._open_at(version)
             if known is not None and known.state is State.QUEUED:
-                self.gone(now, [known.id])
+                self._close(known, State.GONE, now)
             row = self._add(version, State.REJECTED, now)
             row.error, row.failed_at, row.closed_at, row.left_in_place = error, now, now, True
             ids.append(row.id)
@@ -142,6 +149,7 @@ class Model:
         """What a claim does to its rows."""
         for row in map(self.rows.__getitem__, ids):
             row.held = True
+            self.works_on.add(row.id)
             row.state = State.UPLOADING if row.state is State.QUEUED else row.state
 
     def _in(
@@ -151,9 +159,18 @@ class Model:
         fits = [row if row is not None and row.state in states else None for row in rows]
         return zip(items, fits, strict=True)
 
+    def _held(
+        self, states: Sequence[State], items: Sequence[Any], ids: Sequence[int], *, last: bool = True
+    ) -> Iterator[tuple[Any, Row | None]]:
+        """As `_in`, of rows that the daemon holds, or that nobody holds; `last`: it lets go of them then."""
+        for item, row in self._in(states, items, ids):
+            yield item, row if row is not None and row.held == (row.id in self.works_on) else None
+        if last:
+            self.works_on -= {*ids}
+
     def granted(self, now: int, items: Sequence[tuple[int, Grant]]) -> list[bool]:
         done = []
-        for (_, grant), row in self._in([State.UPLOADING], items, [entry_id for entry_id, _ in items]):
+        for (_, grant), row in self._held([State.UPLOADING], items, [entry_id for entry_id, _ in items], last=False):
             if row is not None:
                 row.grant = grant
             done.append(row is not None)
@@ -161,7 +178,7 @@ class Model:
 
     def uploaded(self, now: int, items: Sequence[Delivery]) -> list[bool]:
         done = []
-        for item, row in self._in([State.UPLOADING], items, [item.entry_id for item in items]):
+        for item, row in self._held([State.UPLOADING], items, [item.entry_id for item in items], last=False):
             if row is not None:
                 row.state, row.grant, row.attempts, row.error = State.UPLOADED, None, 0, None
                 row.receipt = replace(item.receipt, size=row.version.size)
@@ -171,7 +188,7 @@ class Model:
 
     def archived(self, now: int, items: Sequence[Closing]) -> list[bool]:
         done = []
-        for item, row in self._in([State.UPLOADED], items, [item.entry_id for item in items]):
+        for item, row in self._held([State.UPLOADED], items, [item.entry_id for item in items]):
             if row is not None:
                 self._close(row, State.ARCHIVED if row.duplicate_of is None else State.SKIPPED, now)
                 row.destination, row.left_in_place = item.destination, item.left_in_place
@@ -183,7 +200,7 @@ class Model:
 
     def rejected(self, now: int, items: Sequence[tuple[int, DeliveryError]]) -> list[bool]:
         done = []
-        for (_, error), row in self._in([State.UPLOADING], items, [entry_id for entry_id, _ in items]):
+        for (_, error), row in self._held([State.UPLOADING], items, [entry_id for entry_id, _ in items]):
             if row is not None:
                 self._close(row, State.REJECTED, now)
                 row.error, row.failed_at, row.left_in_place = error, now, True
@@ -200,14 +217,14 @@ class Model:
 
     def gone(self, now: int, items: Sequence[int]) -> list[bool]:
         done = []
-        for _, row in self._in([State.QUEUED, State.UPLOADING], items, items):
+        for _, row in self._held([State.QUEUED, State.UPLOADING], items, items):
             if row is not None:
                 self._close(row, State.GONE, now)
             done.append(row is not None)
         return done
 
     def failed(self, now: int, items: Sequence[Failure]) -> list[None]:
-        for item, row in self._in(OPEN_STATES, items, [item.entry_id for item in items]):
+        for item, row in self._held(OPEN_STATES, items, [item.entry_id for item in items]):
             if row is not None:
                 self._free(row)
                 row.due_at, row.error, row.failed_at = item.due_at, item.error, now
@@ -216,7 +233,7 @@ class Model:
         return [None] * len(items)
 
     def put_back(self, now: int, items: Sequence[int]) -> list[None]:
-        for _, row in self._in(OPEN_STATES, items, items):
+        for _, row in self._held(OPEN_STATES, items, items):
             if row is not None:
                 self._free(row)
         return [None] * len(items)
@@ -228,11 +245,18 @@ class Model:
     def restart(self, now: int, longest_wait: int) -> int:
         """What the next daemon does when it opens the ledger; returns how many rows were held."""
         held = [row for row in self.open_rows() if row.held]
+        self.works_on = set()
         for row in held:
             self._free(row)
         for row in self.open_rows():
             row.due_at = now if row.due_at > now + longest_wait else row.due_at
         return len(held)
+
+    def connect_anew(self) -> None:
+        """The daemon has lost its connection: it gives back what it does not work on."""
+        for row in self.open_rows():
+            if row.held and row.id not in self.works_on:
+                self._free(row)
 
     def let_go(self, entry_id: int) -> None:
         """`tablefeed retry` has put the file back."""

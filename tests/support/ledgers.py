@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,11 +36,16 @@ async def opened(path: Path, clock: Clock | None = None, owner: str = "me") -> A
 
 @asynccontextmanager
 async def joined(
-    url: str, node: str = "one", clock: Clock | None = None, lease: float = 60.0, now: Callable[[], float] = steady
+    url: str,
+    node: str = "one",
+    clock: Clock | None = None,
+    lease: float = 60.0,
+    now: Callable[[], float] = steady,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Ledger]:
     """A ledger on PostgreSQL as a node of its fleet has it, left at the end; `now` is the node's own steady clock."""
     member = Member(node, lease, now)
-    ledger = Ledger(url, owner="", clock=clock or Clock(), sleep=asyncio.sleep, member=member)
+    ledger = Ledger(url, owner="", clock=clock or Clock(), sleep=sleep, member=member)
     async with _open(ledger):
         yield ledger
 

@@ -3,11 +3,15 @@
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 
 from support.config import KEY, Site, feed
 from tablefeed.config import needs_restart, to_feeds
+from tablefeed.config.fields import masked_database, password_of
+from tablefeed.ledger import engine
 from tablefeed.model import ApiAccess, Feed, Order, Ready
 
 
@@ -140,6 +144,18 @@ def test_settings_cannot_be_changed(site: Site) -> None:
         ("ledger", "url", f"postgresql+asyncpg://me:{KEY}@db/x", "postgresql+psycopg://user:password@host/database"),
         ("ledger", "url", f"postgres://me:{KEY}@db:port/x", "percent-encoded"),
         ("fleet", "node", "north/1", "must be letters, digits, dots, dashes and underscores"),
+        ("ledger", "url", f"postgresql+psycopg2://me:{KEY}@db/x", "postgresql+psycopg://user:password@host/database"),
+        ("ledger", "url", f"postgresql:me:{KEY}@db/x", "must have the form"),
+        ("ledger", "url", f"postgres://me:{KEY}@db", "must have the form"),
+        ("ledger", "url", f"postgres://me:{KEY}@db/", "must have the form"),
+        ("ledger", "url", f"postgres://me:{KEY}@db/x/y", "must have the form"),
+        ("ledger", "url", f"postgres://me:{KEY}/1@db/x", "percent-encoded"),
+        ("ledger", "url", f"postgres://me:12/{KEY}@db", "percent-encoded"),
+        ("ledger", "url", f"postgres://me:1@{KEY}@db/x", "percent-encoded"),
+        ("ledger", "url", f"postgres://me:{KEY}?@db/x", "percent-encoded"),
+        ("ledger", "url", f"postgres://me:12?{KEY}@db/x", "percent-encoded"),
+        ("ledger", "url", f"postgres://me:12#{KEY}@db/x", "percent-encoded"),
+        ("ledger", "url", f"postgres://me:{KEY} @db/x", "must have the form"),
         ("ledger", "url", f"mysql://me:{KEY}@db/x", 'use "sqlite:////var/lib/tablefeed/ledger.db"'),
         ("ledger", "url", "sqlite:///ledger.db", "four slashes"),
         ("ledger", "url", "sqlite://", "four slashes"),
@@ -444,3 +460,29 @@ def test_five_hundred_feeds_load_at_once(site: Site) -> None:
     settings = site.load_as_is(path)
     assert len(to_feeds(settings, {})) == 500
     assert time.process_time() - began < 1.0
+
+
+ODD = "p@ss/w?rd#%:é"
+"""A password that must be percent-encoded."""
+
+
+@pytest.mark.parametrize(
+    ("url", "password", "shown"),
+    [
+        ("postgresql+psycopg://me:s3cret@db/x", "s3cret", "postgresql+psycopg://me:[hidden]@db/x"),
+        ("postgres://me:s3cret@db:5433/x?sslmode=require", "s3cret", "postgresql+psycopg://me:[hidden]@db:5433/x"),
+        ("postgresql://me@db/x", "", "postgresql+psycopg://me@db/x"),
+        ("postgresql://db/x?password=s3cret&user=me", "s3cret", "postgresql+psycopg://db/x"),
+        (f"postgresql://me:{quote(ODD, safe='')}@[::1]/x", ODD, "postgresql+psycopg://me:[hidden]@[::1]/x"),
+        ("postgresql://me:me@db/x", "", "postgresql+psycopg://me:[hidden]@db/x"),
+        ("sqlite:////var/lib/ledger.db", "", "sqlite:////var/lib/ledger.db"),
+    ],
+)
+def test_the_ledgers_password_is_known_and_never_shown(site: Site, url: str, password: str, shown: str) -> None:
+    """It is taken out of whatever is logged, unless it is a word that is shown anyway; SQLAlchemy reads it alike."""
+    taken = site.load(ledger={"url": url}).ledger.url
+    assert password_of(taken) == password
+    assert masked_database(taken) == shown
+    read = sa.make_url(taken)
+    assert (read.password or read.query.get("password")) in (password or None, "me")
+    assert not password or password not in engine.describe(taken)

@@ -61,12 +61,14 @@ def start(config: Path | None) -> "tuple[Settings, dict[str, FileKey]]":
 def set_up_logs(settings: "Settings", keys: "Mapping[str, FileKey]") -> None:
     """Log to standard error as configured; the keys, as they are at any time, never appear there."""
     from tablefeed import logs
+    from tablefeed.config.fields import password_of
 
+    password = password_of(settings.ledger.url)
     logs.configure(
         settings.log.format,
         settings.log.level,
         sys.stderr,
-        lambda: [key.value for key in keys.values()],
+        lambda: [password, *(key.value for key in keys.values())],
         os.environ.get("JOURNAL_STREAM", ""),
     )
     logs.log_crashes()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -245,6 +245,7 @@ def _ledger_url(value: str) -> str:
 
 
 _DATABASE_FORM = "postgresql+psycopg://user:password@host/database"
+_PERCENT = "a password with signs such as / or @ in it is written percent-encoded"
 
 
 def _database_url(value: str) -> str:
@@ -257,10 +258,23 @@ def _database_url(value: str) -> str:
         parts = urlsplit(f"postgresql://{rest}")
         parts.port  # noqa: B018 - it is looked at where it is asked for
     except ValueError:
-        raise ValueError(f"{form}; a password with signs such as / or @ in it is written percent-encoded") from None
-    if len(parts.path) < len("/d") or "/" in parts.path[1:] or parts.fragment:
+        raise ValueError(f"{form}; {_PERCENT}") from None
+    # With a second @, or one behind the host, those that read the URL would not agree where the password ends.
+    if rest.count("@") > 1 or "@" in f"{parts.path}{parts.query}{parts.fragment}" or "#" in rest:
+        raise ValueError(f"{form}; {_PERCENT}")
+    if len(parts.path) < len("/d") or "/" in parts.path[1:] or not rest.isprintable() or " " in rest:
         raise ValueError(form)
     return f"postgresql+psycopg://{rest}"
+
+
+def password_of(value: str) -> str:
+    """The password in the ledger's URL as PostgreSQL gets it; empty: there is none, or a word that is shown anyway."""
+    if value.startswith("sqlite"):
+        return ""
+    parts = urlsplit(value)
+    given = [password for name, password in parse_qsl(parts.query) if name in ("password", "sslpassword")]
+    shown = (unquote(parts.username or ""), parts.hostname, parts.path[1:])
+    return next((word for word in (unquote(parts.password or ""), *given) if word and word not in shown), "")
 
 
 def masked_database(value: str) -> str:

@@ -15,14 +15,19 @@ import sqlalchemy as sa
 
 from tablefeed.batch import Batcher, linger
 from tablefeed.clock import steady
-from tablefeed.errors import DiskTrouble
+from tablefeed.errors import Conflict, DiskTrouble, LedgerRefused
 from tablefeed.ledger import engine, postgres
-from tablefeed.ledger.outlast import Outlast
+from tablefeed.ledger.lines import Lines
+from tablefeed.ledger.outlast import LONGEST_WAIT, Outlast
 from tablefeed.ledger.transitions import Transition, again
 
 R = TypeVar("R")
 
 _GROUP = 2_000
+_CONFLICTS = 5
+"""Times that a commit is tried, where other nodes come in between."""
+_SILENCE = 10.0
+"""Seconds without an answer that are told as trouble."""
 
 _Op = tuple[Transition, Any]
 """A transition and its item."""
@@ -38,10 +43,12 @@ class Committer(ABC):
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         committed: Callable[[float, int], None],
+        longest_wait: float = LONGEST_WAIT,
     ) -> None:
         """`clock` gives Unix seconds.
 
         `committed` is called on the ledger's thread with what each commit took and how many transitions it made.
+        `longest_wait`: seconds between two tries while the ledger cannot be written, at most.
         """
         self._url = url
         self._clock = clock
@@ -51,14 +58,26 @@ class Committer(ABC):
             self._commit, executor=self._executor, max_batch=_GROUP, linger=linger
         )
         self._connection: sa.Connection | None = None
-        self._outlast = Outlast(sleep, engine.while_it_waits(url))
+        self._outlast = Outlast(sleep, engine.while_it_waits(url), longest_wait)
+        self._lines = Lines()
+        self._asked_at: float | None = None
+        """Since when the thread waits for the database; None: it does not."""
+        self._was_opened = False
         self._left: set[asyncio.Task[Any]] = set()
         """What goes on without its caller."""
 
     @property
     def trouble(self) -> str:
-        """Why what is to be written waits for the disk; empty while nothing does."""
+        """Why what is to be written waits for the disk or the server; empty while nothing does."""
+        silent = 0.0 if (since := self._asked_at) is None else steady() - since
+        if silent > _SILENCE and not self._outlast.trouble:
+            return f"{engine.describe(self._url)}: it has not answered for {silent:.0f} s"
         return self._outlast.trouble
+
+    @property
+    def remedy(self) -> str:
+        """What to do about `trouble`, in words."""
+        return engine.while_it_waits(self._url)
 
     @abstractmethod
     def _connect(self) -> sa.Connection:
@@ -83,15 +102,51 @@ class Committer(ABC):
     def _transaction(self) -> Iterator[sa.Connection]:
         """The connection, in a transaction that is durable at the end. Raises DiskTrouble and LedgerUnusable.
 
-        A connection that a server has ended, or may have, is not used again.
+        A connection that a server has ended, or may have, is not used again. Who was let in once may be refused while
+        people change something: that is outlasted, since what was sent meanwhile is to be recorded.
         """
+        self._asked_at = steady()
         try:
             with engine.translated(self._url), self._conn.begin():
                 yield self._conn
-        except DiskTrouble:
-            if self._connection is not None and postgres.is_postgres(self._connection):
-                self._drop()
+        except Conflict:
             raise
+        except DiskTrouble:
+            self._drop_line()
+            raise
+        except LedgerRefused as error:
+            self._drop_line()
+            if not self._was_opened:
+                raise
+            raise DiskTrouble(engine.describe(self._url), str(error)) from None
+        finally:
+            self._asked_at = None
+
+    @contextmanager
+    def _let_go_after(self, seconds: float) -> Iterator[None]:
+        """While this lasts, a connection to a server that has not answered for so long is ended, as often as needed."""
+        loop = asyncio.get_running_loop()
+
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            since = self._asked_at
+            silent = 0.0 if since is None else steady() - since
+            if silent >= seconds:
+                self._lines.cut()
+                silent = 0.0
+            timer = loop.call_later(seconds - silent, look)
+
+        timer = loop.call_later(seconds, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _drop_line(self) -> None:
+        if self._connection is not None and postgres.is_postgres(self._connection):
+            self._drop()
 
     def _drop(self) -> None:
         with suppress(sa.exc.SQLAlchemyError):  # it is broken, so that it cannot be closed politely
@@ -133,16 +188,27 @@ class Committer(ABC):
         kinds: dict[Transition, list[int]] = {}
         for index, (transition, _) in enumerate(ops):
             kinds.setdefault(transition, []).append(index)
+        began = steady()
+        results = self._without_conflict(lambda: self._commit_kinds(ops, kinds))
+        self._committed(steady() - began, len(ops))
+        return results
+
+    def _commit_kinds(self, ops: list[_Op], kinds: dict[Transition, list[int]]) -> list[Any]:
         results: list[Any] = [None] * len(ops)
         now = self._now()
-        began = steady()
         with self._transaction() as conn:
             for transition, indexes in kinds.items():
                 outcome = transition(conn, now, [ops[index][1] for index in indexes])
                 for index, result in zip(indexes, outcome, strict=True):
                     results[index] = result
-        self._committed(steady() - began, len(ops))
         return results
+
+    def _without_conflict(self, attempt: Callable[[], R]) -> R:
+        """What `attempt` returns: where other nodes came in between it is made again at once, a few times."""
+        for _ in range(_CONFLICTS - 1):
+            with suppress(Conflict):
+                return attempt()
+        return attempt()
 
     def _now(self) -> int:
         return round(self._clock() * 1000)
@@ -153,6 +219,6 @@ class Committer(ABC):
                 return query(conn, *args)
 
         def attempt() -> Awaitable[R]:
-            return asyncio.get_running_loop().run_in_executor(self._executor, run)
+            return asyncio.get_running_loop().run_in_executor(self._executor, self._without_conflict, run)
 
         return await self._outlast(attempt)

@@ -3,6 +3,7 @@
 What only one of the databases needs is in `sqlite.py` and `postgres.py`. All functions block.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
 from tablefeed.ledger import postgres, sqlite
+from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.schema import HEAD
 
 UNFINISHED = f"{HEAD}-unfinished"
@@ -28,13 +30,13 @@ def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
     return postgres.make_engine(url, name) if sqlite_file(url) is None else sqlite.make_engine(url)
 
 
-def connect(url: str, name: str = "tablefeed") -> sa.Connection:
-    """A connection to an up-to-date ledger, for use on the calling thread only.
+def connect(url: str, name: str = "tablefeed", lines: Lines | None = None) -> sa.Connection:
+    """A connection to an up-to-date ledger, for use on the calling thread only; one to a server is among `lines`.
 
     Raises LedgerUnusable for a damaged ledger or one that a newer tablefeed has written, DiskTrouble where waiting
     helps.
     """
-    return _connect(url, name, _migrate)
+    return _connect(url, name, _migrate, lines)
 
 
 def connect_to_copy(url: str) -> sa.Connection:
@@ -70,9 +72,14 @@ def raise_last_number(connection: sa.Connection, table: str, number: int) -> Non
         sqlite.set_last_number(connection, table, number)
 
 
-def _connect(url: str, name: str, migrate: Callable[[sa.Connection, str], None]) -> sa.Connection:
+def _connect(
+    url: str, name: str, migrate: Callable[[sa.Connection, str], None], lines: Lines | None = None
+) -> sa.Connection:
     with translated(url):
-        connection = make_engine(url, name).connect()
+        made = make_engine(url, name)
+        if lines is not None and sqlite_file(url) is None:
+            lines.follow(made)
+        connection = made.connect()
         try:
             if postgres.is_postgres(connection):
                 postgres.set_up(connection)
@@ -127,14 +134,20 @@ def _inspect_server(url: str) -> str:
     try:
         with translated(url), made.connect() as connection:
             version = schema_version(connection)
+            if version != UNFINISHED:
+                _assert_not_newer(version, url)
+                if version != HEAD:
+                    postgres.assert_may_create(connection, describe(url))
             size = connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one()
     except DiskTrouble as error:
-        raise LedgerUnusable(str(error), *remedy(url)) from None
+        raise LedgerUnusable(str(error), *remedy(url, str(error))) from None
     finally:
         made.dispose()
     if version is None:
         return f"ledger {describe(url)}: its tables are made at the first start"
     _assert_finished(version, url)
+    if version != HEAD:
+        return f"ledger {describe(url)}: {size} bytes, of an older version, which the next start brings up to date"
     return f"ledger {describe(url)}: {size} bytes"
 
 
@@ -174,7 +187,7 @@ def _is_current(connection: sa.Connection) -> bool:
 
 def _upgrade(connection: sa.Connection, url: str) -> None:
     # Imported here because it costs a third of a second and is needed once in a ledger's life.
-    from alembic import command, script
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
@@ -183,14 +196,25 @@ def _upgrade(connection: sa.Connection, url: str) -> None:
     version = schema_version(connection)
     connection.rollback()
     _assert_finished(version, url)
-    known = {revision.revision for revision in script.ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
-        raise LedgerUnusable(
-            f"the ledger {describe(url)} was written by a newer tablefeed (schema {version}, this one knows {HEAD})",
-            "Install the newer version again, or give this one a ledger of its own in [ledger] url",
-        )
+    _assert_not_newer(version, url)
     command.upgrade(config, "head")
     connection.commit()
+
+
+def _assert_not_newer(version: str | None, url: str) -> None:
+    """Make sure that this program can bring a ledger up to date. Raises LedgerUnusable."""
+    numbered = version is None or re.fullmatch("[0-9]{4}", version)  # as all our revisions are
+    if numbered and (version or HEAD) <= HEAD:
+        return
+    if not numbered and sqlite_file(url) is None:
+        raise LedgerUnusable(
+            f"the database {describe(url)} is another program's (its table alembic_version says {version})",
+            "Name a database of its own for tablefeed in [ledger] url",
+        )
+    raise LedgerUnusable(
+        f"the ledger {describe(url)} was written by a newer tablefeed (schema {version}, this one knows {HEAD})",
+        "Install the newer version again, or give this one a ledger of its own in [ledger] url",
+    )
 
 
 def describe(url: str) -> str:
@@ -209,10 +233,10 @@ def while_it_waits(url: str) -> str:
     return "start PostgreSQL, or mend the way to it" if sqlite_file(url) is None else "free space on the ledger's disk"
 
 
-def remedy(url: str) -> tuple[str, Exit]:
-    """What to do where the ledger cannot be opened now, and the exit code that says so."""
+def remedy(url: str, trouble: str = "") -> tuple[str, Exit]:
+    """What to do where the ledger cannot be opened now, for what is told as `trouble`, and the exit code of that."""
     if sqlite_file(url) is None:
-        return "Start PostgreSQL, or correct [ledger] url", Exit.UNAVAILABLE
+        return postgres.remedy(trouble), Exit.UNAVAILABLE
     return "Free space, or set [ledger] url to a file on a local disk", Exit.CANNOT_CREATE
 
 

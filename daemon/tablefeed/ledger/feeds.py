@@ -58,12 +58,13 @@ _ARRIVED, _DELIVERED = (
 
 def arrived(conn: sa.Connection, now: int, names: Collection[str]) -> None:
     """Files of these feeds have come."""
-    _ARRIVED.each(conn, [{"feed": name, "now": now} for name in names])
+    _ARRIVED.each(conn, [{"feed": name, "now": now} for name in sorted(names)])
 
 
 def delivered(conn: sa.Connection, now: int, names: Collection[str]) -> None:
     """Files of these feeds have been delivered."""
-    _DELIVERED.each(conn, [{"feed": name, "now": now} for name in names])
+    # In one order, so that two nodes do not wait for each other.
+    _DELIVERED.each(conn, [{"feed": name, "now": now} for name in sorted(names)])
 
 
 def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:

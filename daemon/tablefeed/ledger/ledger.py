@@ -4,8 +4,10 @@ How that is done is `committer.py`'s; here is what can be done.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -19,13 +21,18 @@ from tablefeed.ledger.listener import Message, PausesChanged
 from tablefeed.ledger.member import Member
 from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.outbox import Outbox
+from tablefeed.ledger.outlast import LONGEST_WAIT
 from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.transitions import Closing, Delivery, Failure
 from tablefeed.ledger.upkeep import Purge
 from tablefeed.model import Entry, FileVersion, Grant, Notice, Receipt, State
 from tablefeed.retry import LONGEST_ASKED
 
+R = TypeVar("R")
 log = structlog.get_logger("ledger")
+
+_LAST_PATIENCE = 10.0
+"""Seconds that the database gets to answer at the end."""
 
 
 class Ledger(Committer):
@@ -50,7 +57,9 @@ class Ledger(Committer):
         `committed` is called on the ledger's thread with what each commit took and how many transitions it made.
         `member`: this daemon's part in a fleet, which a ledger on PostgreSQL needs, and which marks its claims then.
         """
-        super().__init__(url, clock=clock, sleep=sleep, committed=committed)
+        # Well within a lease, so that all nodes are back before one is taken for dead.
+        wait = min(LONGEST_WAIT, member.lease / 3) if member else LONGEST_WAIT
+        super().__init__(url, clock=clock, sleep=sleep, committed=committed, longest_wait=wait)
         self._owner = owner
         self._member = member
         self._lock: sqlite.Lock | None = None
@@ -77,10 +86,11 @@ class Ledger(Committer):
             await self._batcher.submit((transitions.bound_waits, round(LONGEST_ASKED * 1000)))
         except DiskTrouble as error:
             self._abandon()
-            raise LedgerUnusable(str(error), *engine.remedy(self._url)) from None
+            raise LedgerUnusable(str(error), *engine.remedy(self._url, str(error))) from None
         except BaseException:
             self._abandon()
             raise
+        self._was_opened = True
         return held
 
     def _abandon(self) -> None:
@@ -98,39 +108,58 @@ class Ledger(Committer):
                 return transitions.release(conn, self._now(), [None])[0]
         if self._member is None:
             raise AssertionError("a ledger on PostgreSQL is a fleet's")
+        before = self._member.now()
         with self._transaction() as conn:
             self._owner, put_back = self._member.register(conn)
+        self._member.renewed(before)
         return put_back
 
     def _connect(self) -> sa.Connection:
         if self._member is None:
             return engine.connect(self._url)
-        return self._member.connect(self._url, self._owner, self._held)
+        return self._member.connect(self._url, self._owner, self._held, self._lines)
 
     async def close(self) -> None:
         """Put back what this daemon still holds, then let go of the ledger.
 
         Where that cannot be written now, the next start does it, or another node of the fleet.
         """
-        try:
-            await self._batcher.submit((transitions.release, self._owner))
-            if self._member is not None:
-                await self._batcher.submit((self._member.leave, None))
-        except DiskTrouble as error:
-            log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
-        await self._batcher.close()
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)
+        with self._let_go_after(_LAST_PATIENCE):
+            try:
+                await self._leave()
+            except (DiskTrouble, LedgerUnusable) as error:
+                log.warning("ledger_unwritable", reason=str(error), effect="the next start puts back what was begun")
+            await self._batcher.close()
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
         self._executor.shutdown(wait=False)
         if self._lock:
             self._lock.release()
+
+    async def _leave(self) -> None:
+        try:
+            await self._batcher.submit((transitions.release, self._owner))
+        except DiskTrouble:
+            # The connection may have ended while nobody used it, as when a server was restarted.
+            await self._batcher.submit((transitions.release, self._owner))
+        if self._member is not None:
+            await self._batcher.submit((self._member.leave, None))
 
     async def beat(self) -> Beat:
         """Give a sign of life, and take over from nodes that give none. Only in a fleet."""
         if self._member is None:
             raise AssertionError("only a fleet's nodes give signs of life")
-        beat: Beat = await self._do(self._member.beat, None)
-        if not beat.holds:
-            self._owner, _ = await self._do(self._member.begin_anew, None)
+        # Longer than any statement may take: who waits for more is not answered any more.
+        with self._let_go_after(1.5 * self._member.lease):
+            beat = await self._renewed(self._member)
+            if not beat.holds:
+                self._owner, before = await self._do(self._member.begin_anew, None)
+                self._member.renewed(before)
+        return beat
+
+    async def _renewed(self, member: Member) -> Beat:
+        beat: Beat
+        beat, before = await self._do(member.beat, None)
+        member.renewed(before if beat.holds else -math.inf)
         return beat
 
     def scans(self, feed: str) -> bool:
@@ -186,15 +215,20 @@ class Ledger(Committer):
         """Whether a row that was claimed here is still this node's; waits for the database while nobody can tell."""
         if not self.holds(entry_id) and self._held.get(entry_id) == self._owner and self._member is not None:
             # Where the epoch is over, whoever gives signs of life begins the next one, and says so.
-            await self._do(self._member.beat, None)
+            await self._renewed(self._member)
         return self.holds(entry_id)
 
     def give_up(self, entry_id: int) -> None:
         """Work on a row no more, whatever has become of it."""
         self._held.pop(entry_id, None)
 
-    def _let_go(self, entry_id: int) -> str | None:
-        return self._held.pop(entry_id, None)
+    async def _last(self, entry_id: int, work: Awaitable[R]) -> R:
+        """What ends the work on a row. Only then it is let go of: a connection that is made anew meanwhile puts back
+        what nobody works on."""
+        try:
+            return await work
+        finally:
+            self.give_up(entry_id)
 
     async def feeds_due(self, after: int, until: int) -> list[str]:
         """Feeds with an open row that becomes due in (after, until], in Unix milliseconds."""
@@ -231,11 +265,13 @@ class Ledger(Committer):
 
     async def archived(self, closing: Closing) -> bool:
         """Close a delivered row, or one that was skipped, after its move, also where the caller is cancelled."""
-        return bool(await self._see_through(transitions.archived, (self._let_go(closing.entry_id), closing)))
+        item = (self._held.get(closing.entry_id), closing)
+        return bool(await self._last(closing.entry_id, self._see_through(transitions.archived, item)))
 
     async def rejected(self, entry_id: int, error: DeliveryError, notice: Notice | None = None) -> bool:
         """Close a row whose file can never be delivered, before it is moved."""
-        return bool(await self._do(transitions.rejected, (self._let_go(entry_id), entry_id, error, notice)))
+        item = (self._held.get(entry_id), entry_id, error, notice)
+        return bool(await self._last(entry_id, self._do(transitions.rejected, item)))
 
     async def set_aside(self, closing: Closing) -> bool:
         """Record where a rejected file has been moved to."""
@@ -243,11 +279,12 @@ class Ledger(Committer):
 
     async def gone(self, entry_id: int) -> bool:
         """Close a row whose version vanished before it was sent."""
-        return bool(await self._do(transitions.gone, (self._let_go(entry_id), entry_id)))
+        return bool(await self._last(entry_id, self._do(transitions.gone, (self._held.get(entry_id), entry_id))))
 
     async def failed(self, failure: Failure) -> None:
         """Put a row back until its next try."""
-        await self._do(transitions.failed, (self._let_go(failure.entry_id), failure))
+        item = (self._held.get(failure.entry_id), failure)
+        await self._last(failure.entry_id, self._do(transitions.failed, item))
 
     async def empty_journal(self) -> None:
         """Let nothing that was cleared lie in the journal any longer."""
@@ -260,7 +297,7 @@ class Ledger(Committer):
 
     async def put_back(self, entry_id: int) -> None:
         """Give up the claim of a row that was not tried."""
-        await self._do(transitions.put_back, (self._let_go(entry_id), entry_id))
+        await self._last(entry_id, self._do(transitions.put_back, (self._held.get(entry_id), entry_id)))
 
     async def purge(self, order: Purge) -> int:
         """Delete old closed rows that nobody needs; returns how many."""

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from tablefeed.errors import DiskTrouble, LedgerUnusable
 from tablefeed.ledger import engine, nodes, postgres
 from tablefeed.ledger.claim import Want, claim
+from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.listener import Message, written
 from tablefeed.ledger.nodes import Beat
+from tablefeed.ledger.postgres import Session
 from tablefeed.ledger.schema import files
 from tablefeed.ledger.transitions import put_back_all
 from tablefeed.model import Entry
@@ -28,8 +30,14 @@ class Member:
         self.epoch = 0
         self._steady = steady
         self._certain_until = -math.inf
-        self._session: int | None = None
+        self._in_touch_since = math.inf
+        self._beat_at = -math.inf
+        self._session: Session | None = None
         self._scans: set[str] = set()
+
+    def now(self) -> float:
+        """Seconds that only grow, of the clock that leases are judged by."""
+        return self._steady()
 
     @property
     def is_certain(self) -> bool:
@@ -41,17 +49,18 @@ class Member:
         """The shared feeds whose directories this node scans."""
         return frozenset(self._scans)
 
-    def connect(self, url: str, owner: str, held: Mapping[int, str]) -> sa.Connection:
-        """A connection that holds the node's name.
+    def connect(self, url: str, owner: str, held: Mapping[int, str], lines: Lines) -> sa.Connection:
+        """A connection that holds the node's name, and is among `lines`.
 
         After one that was lost, rows that a claim took whose answer was lost with it go back: `held` are those that are
         worked on. Raises LedgerUnusable where another daemon has the name, DiskTrouble where waiting helps.
         """
-        connection = engine.connect(url, postgres.session_name(self.name))
+        connection = engine.connect(url, postgres.session_name(self.name), lines)
         self._scans.clear()
+        self._in_touch_since = self._steady()
         try:
             self._lock_name(connection, url)
-            self._session = postgres.session_number(connection)
+            self._session = postgres.session_of(connection)
             if self.epoch:
                 lost = (files.c.owner == owner) & files.c.id.not_in([*held])
                 put_back_all(connection, lost)
@@ -64,9 +73,8 @@ class Member:
     def _lock_name(self, connection: sa.Connection, url: str) -> None:
         if postgres.lock_node(connection, self.name):
             return
-        if self._session is not None:
-            # The server may take our last connection for alive, until its packets fail.
-            postgres.end_session(connection, self._session)
+        # The server may take our last connection for alive, until its packets fail.
+        if self._session is not None and postgres.end_session(connection, self._session):
             raise DiskTrouble(engine.describe(url), "PostgreSQL has not yet let go of an earlier connection")
         found = {node.name: node for node in nodes.all_nodes(connection)}
         connection.commit()
@@ -79,21 +87,30 @@ class Member:
 
     def register(self, conn: sa.Connection) -> tuple[str, int]:
         """Begin the next epoch; returns what it marks claims with, and how many rows earlier epochs gave back."""
-        before = self._steady()
         self.epoch, put_back = nodes.register(conn, self.name, self._milliseconds)
-        self._certain_until = before + self.lease
         return nodes.owner_of(self.name, self.epoch), put_back
 
-    def begin_anew(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[tuple[str, int]]:
-        """As `register`, as a transition: an epoch was found to be over."""
-        return [self.register(conn) for _ in items]
+    def begin_anew(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[tuple[str, float]]:
+        """As `register`, as a transition: an epoch was found to be over. With the owner comes the time of before."""
+        before = self.now()
+        owner, _ = self.register(conn)
+        return [(owner, before) for _ in items]
 
-    def beat(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[Beat]:
-        """Give a sign of life."""
+    def beat(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[tuple[Beat, float]]:
+        """Give a sign of life; with it comes the time of before, for `renewed`."""
         before = self._steady()
+        if before - self._beat_at > self.lease / 2:
+            self._in_touch_since = before
+        self._beat_at = before
+        # Where the database was away for all, the others are given the time of a lease to come back as well.
         beat = nodes.beat(conn, self.name, self.epoch, self._milliseconds)
-        self._certain_until = before + self.lease if beat.holds else -math.inf
-        return [beat for _ in items]
+        if before - self._in_touch_since >= self.lease:
+            beat = nodes.take_over(conn, beat)
+        return [(beat, before) for _ in items]
+
+    def renewed(self, before: float) -> None:
+        """What was asked for at that time is durable: only now may it be relied on. For any thread."""
+        self._certain_until = before + self.lease
 
     def claim(self, conn: sa.Connection, now: int, items: Sequence[Sequence[Want]]) -> list[tuple[str, list[Entry]]]:
         """As `claim.claim`, with the owner it is for: that of this moment, since a claim may have waited long.

@@ -7,7 +7,7 @@ change to any row.
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import sqlalchemy as sa
 
@@ -78,13 +78,19 @@ def register(conn: sa.Connection, name: str, lease: int) -> tuple[int, int]:
 
 
 def beat(conn: sa.Connection, name: str, epoch: int, lease: int) -> Beat:
-    """Renew a node's lease, in milliseconds, and end those of nodes that gave no sign of life for as long as theirs."""
+    """Renew a node's lease, in milliseconds."""
     mine = (nodes.c.name == name) & (nodes.c.epoch == epoch) & (nodes.c.lease_until > 0)
     renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=NOW, lease_until=NOW + lease))
     now, rows = _all(conn)
-    over = [node for node in rows if 0 < node.lease_until <= now]
-    taken = _take_over(conn, over) if over else 0
-    return Beat(now, renewed.rowcount == 1, tuple(rows), taken, tuple(node.name for node in over))
+    return Beat(now, renewed.rowcount == 1, tuple(rows))
+
+
+def take_over(conn: sa.Connection, beat: Beat) -> Beat:
+    """End the leases of nodes that gave no sign of life for as long as those were: the beat, with what that brought."""
+    over = [node for node in beat.nodes if 0 < node.lease_until <= beat.now]
+    if not over:
+        return beat
+    return replace(beat, taken_over=_take_over(conn, over), over=tuple(node.name for node in over))
 
 
 def lives(conn: sa.Connection, name: str, epoch: int) -> bool:

@@ -10,14 +10,18 @@ from tablefeed.errors import DiskTrouble
 R = TypeVar("R")
 log = structlog.get_logger("ledger")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_FIRST_WAIT = 0.5
+LONGEST_WAIT = 30.0
 
 
 class Outlast:
     """Tries until the disk lets it be done, and says once that it does not."""
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]], remedy: str) -> None:
-        """`remedy` is what to do while something waits, in words."""
+    def __init__(
+        self, sleep: Callable[[float], Awaitable[None]], remedy: str, longest_wait: float = LONGEST_WAIT
+    ) -> None:
+        """`remedy` is what to do while something waits, in words; `longest_wait` in seconds."""
+        self._longest_wait = longest_wait
         self._sleep = sleep
         self._remedy = remedy
         self._in_trouble = False
@@ -43,14 +47,14 @@ class Outlast:
             self._held_up.pop(attempt, None)
 
     async def _until_done(self, error: DiskTrouble, attempt: Callable[[], Awaitable[R]]) -> R:
-        wait = _FIRST_WAIT
+        wait = min(_FIRST_WAIT, self._longest_wait)
         while True:
             self._held_up[attempt] = str(error)
             if not self._in_trouble:
                 log.error("ledger_unwritable", reason=str(error), remedy=self._remedy)
             self._in_trouble = True
             await self._sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+            wait = min(wait * 2, self._longest_wait)
             try:
                 result = await attempt()
             except DiskTrouble as again:

@@ -3,22 +3,22 @@
 All functions block; the ledger calls them on its own thread.
 """
 
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable
+from tablefeed.errors import Conflict, DiskTrouble, Exit, LedgerRefused, LedgerUnusable
 
 CHANNEL = "tablefeed"
 """Where nodes tell each other that there is something to do."""
 _NODE, _SCAN, _ORDER, _SCHEMA = 0x7466_0001, 0x7466_0002, 0x7466_0003, 0x7466_0004
 """What an advisory lock is for: the first of its two numbers."""
-_LOCK_NOT_AVAILABLE = "55P03"
-_NAME_PATIENCE_MS = 5_000
 _PARAMETERS = {
     "connect_timeout": 10,
     # A cut cable is noticed within half a minute, not after the kernel's two hours.
@@ -34,7 +34,13 @@ _SESSION = (
     "SET statement_timeout = '60s'",
     # A node that stops in the middle of a transaction holds up no other for longer than this.
     "SET idle_in_transaction_session_timeout = '30s'",
+    # The server, too, notices a cut cable or a machine that lost its power, and lets go of the node's name.
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
 )
+_MIGRATING = ("SET statement_timeout = 0", "SET lock_timeout = '10min'")
+"""Another node may be at it, with a large ledger."""
 _REFUSED = {
     "28P01": "Correct the password in [ledger] url, or in the file that $PGPASSFILE names",
     "28000": "Let this user log in: see pg_hba.conf, and the roles of the database",
@@ -43,11 +49,18 @@ _REFUSED = {
     "3F000": "Create the schema, or set the right search_path",
 }
 """By SQLSTATE: what waiting does not mend."""
+_SOMETHING_ELSE = ("42P07", "42P01", "42703", "42701", "42710", "42804")
+"""What there is and what there is not: the tables are not those of a ledger."""
+_CONFLICTS = ("40001", "40P01")
+"""Nothing was done, and the same will go well now: serialization_failure, deadlock_detected."""
+_NOT_GIVEN = "55P03"
+"""A lock, in the time for it."""
+_OVERCROWDED = ("53300", "too many c", "remaining connection slots")
 _TEXTS = {
-    "password authentication failed": "28P01",
-    "no password supplied": "28P01",
-    "no pg_hba.conf entry": "28000",
-    "does not exist": "3D000",
+    "password authentication failed|no password supplied": "28P01",
+    'no pg_hba.conf entry|not permitted to log in|role "[^"]*" does not exist': "28000",
+    'database "[^"]*" does not exist': "3D000",
+    "permission denied": "42501",
 }
 """By a part of its text, for a connection that was refused: the driver gives no SQLSTATE then."""
 _BROKEN = ("22", "23", "42")
@@ -62,10 +75,13 @@ def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
     parameters = {**_PARAMETERS, "application_name": name}
     try:
         return sa.create_engine(url, poolclass=NullPool, connect_args=parameters, hide_parameters=True)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        # Also where psycopg is there, but libpq is not.
+        lacks = "is not installed" if isinstance(error, ModuleNotFoundError) else "cannot be used: libpq is missing"
         raise LedgerUnusable(
-            f"the ledger is on PostgreSQL, but the driver {error.name} is not installed",
+            f"the ledger is on PostgreSQL, but its driver, psycopg, {lacks}",
             "Install it: pip install 'tablefeed[postgres]'",
+            Exit.CONFIG,
         ) from None
 
 
@@ -81,13 +97,29 @@ def error_of(error: sa.exc.DBAPIError, place: str) -> DiskTrouble | LedgerUnusab
     text = _told(error)
     state = getattr(error.orig, "sqlstate", None) or _state_in(text)
     if state in _REFUSED:
-        code = Exit.NO_PERMISSION if state in ("28P01", "28000", "42501") else Exit.UNAVAILABLE
-        return LedgerUnusable(f"the ledger {place} refuses: {text}", _REFUSED[state], code)
+        code = Exit.NO_PERMISSION if state in ("28P01", "28000", "42501") else Exit.CONFIG
+        return LedgerRefused(f"the ledger {place} refuses: {text}", _REFUSED[state], code)
+    if state in _CONFLICTS:
+        return Conflict(place, f"another node came in between: {text}")
+    if state in _SOMETHING_ELSE:
+        return LedgerUnusable(
+            f"the database {place} holds something else, or its tables were changed: {text}",
+            "Name a database of its own for tablefeed in [ledger] url",
+        )
+    if state is None and isinstance(error, sa.exc.ProgrammingError):
+        return LedgerUnusable(f"the ledger {place} cannot be reached so: {text}", "Correct [ledger] url", Exit.CONFIG)
     if state is not None and state.startswith(_BROKEN):
         return LedgerUnusable(
             f"the ledger {place} cannot be used: {text}", "Let nobody but tablefeed change its tables"
         )
     return DiskTrouble(place, f"PostgreSQL does not answer as it should: {text}")
+
+
+def remedy(trouble: str) -> str:
+    """What to do about trouble at the start, by the words it was told in."""
+    if any(sign in trouble for sign in _OVERCROWDED):
+        return "Let PostgreSQL take more connections (max_connections, or the role's own limit), or end some"
+    return "Start PostgreSQL, or correct [ledger] url"
 
 
 def _told(error: sa.exc.DBAPIError) -> str:
@@ -98,7 +130,7 @@ def _told(error: sa.exc.DBAPIError) -> str:
 
 
 def _state_in(text: str) -> str | None:
-    return next((state for part, state in _TEXTS.items() if part in text), None)
+    return next((state for part, state in _TEXTS.items() if re.search(part, text)), None)
 
 
 def _number(text: str) -> int:
@@ -108,19 +140,18 @@ def _number(text: str) -> int:
 
 
 def lock_node(connection: sa.Connection, node: str) -> bool:
-    """Take a node's name for as long as this connection lives; returns whether nobody else has it.
+    """Take a node's name for as long as this connection lives; returns whether nobody has it.
 
-    The server may need a moment to see that the connection of a killed daemon has ended.
+    A connection that has just been closed keeps it for a moment yet, so that this waits for a few seconds.
     """
     try:
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = {_NAME_PATIENCE_MS}"))
-        connection.execute(sa.select(sa.func.pg_advisory_lock(_NODE, _number(node))))
-        connection.commit()
-    except sa.exc.OperationalError as error:
-        connection.rollback()
-        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-            raise
-        return False
+        with connection.begin():
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_NODE, _number(node))))
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _NOT_GIVEN:
+            return False
+        raise
     return True
 
 
@@ -156,16 +187,24 @@ def _try(connection: sa.Connection, kind: int, text: str) -> bool:
     return locked
 
 
+def assert_may_create(connection: sa.Connection, place: str) -> None:
+    """Make sure that this user may make tables. Raises LedgerRefused."""
+    may = sa.text("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')")
+    user, allowed = connection.execute(may).one()
+    if not allowed:
+        raise LedgerRefused(f"the ledger {place} refuses: {user} may not create tables", _REFUSED["42501"])
+
+
 @contextmanager
 def migrating(connection: sa.Connection) -> Iterator[None]:
-    """Let no other node change the schema meanwhile."""
+    """Let no other node change the schema meanwhile; where that fails, the connection is not to be used again."""
+    for statement in _MIGRATING:
+        connection.exec_driver_sql(statement)
     connection.execute(sa.select(sa.func.pg_advisory_lock(_SCHEMA, 0)))
     connection.commit()
-    try:
-        yield
-    finally:
-        connection.execute(sa.select(sa.func.pg_advisory_unlock(_SCHEMA, 0)))
-        connection.commit()
+    yield
+    connection.execute(sa.select(sa.func.pg_advisory_unlock(_SCHEMA, 0)))
+    set_up(connection)
 
 
 def notify(connection: sa.Connection, payload: str) -> None:
@@ -183,17 +222,30 @@ def end_sessions(connection: sa.Connection, name: str) -> int:
     return ended
 
 
-def end_session(connection: sa.Connection, number: int) -> None:
-    """End an earlier connection of ours that the server takes for alive yet."""
-    connection.execute(sa.select(sa.func.pg_terminate_backend(number)))
-    connection.commit()
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the server knows a connection by. Numbers alone are given out again, also after a restart."""
+
+    number: int
+    began: str
 
 
-def session_number(connection: sa.Connection) -> int:
-    """What the server calls a connection."""
-    number: int = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+def end_session(connection: sa.Connection, session: Session) -> bool:
+    """End an earlier connection of ours that the server takes for alive yet; returns whether it does."""
+    that = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :number AND backend_start::text = :began"
+    )
+    ended = connection.execute(that, {"number": session.number, "began": session.began}).first() is not None
     connection.commit()
-    return number
+    return ended
+
+
+def session_of(connection: sa.Connection) -> Session:
+    """This connection, as the server knows it."""
+    this = sa.text("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    session = Session(*connection.execute(this).one())
+    connection.commit()
+    return session
 
 
 def session_name(node: str) -> str:

@@ -208,5 +208,5 @@ def _told(url: str) -> Iterator[None]:
             yield
     except DiskTrouble as error:
         if engine.sqlite_file(url) is None:
-            raise LedgerUnusable(str(error), *engine.remedy(url)) from None
+            raise LedgerUnusable(str(error), *engine.remedy(url, str(error))) from None
         raise LedgerUnusable(str(error), "Try again when the disk is well") from None

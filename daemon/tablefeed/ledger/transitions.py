@@ -233,6 +233,22 @@ def rejected(
     return changed
 
 
+_IS_REJECTED = Prepared(
+    sa.select(files.c.id).where(
+        files.c.id == sa.bindparam("b_id"), files.c.state == sa.literal_column(f"'{State.REJECTED}'")
+    )
+)
+
+
+def _rejected_again(
+    conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int, DeliveryError, Notice | None]]
+) -> list[bool]:
+    return [
+        done or bool(_IS_REJECTED.all(conn, {"b_id": entry_id}))
+        for (_, entry_id, _, _), done in zip(items, rejected(conn, now, items), strict=True)
+    ]
+
+
 _SET_ASIDE = change([State.REJECTED], "destination", "left_in_place")
 
 
@@ -326,7 +342,11 @@ def put_back_all(conn: sa.Connection, which: sa.ColumnElement[bool]) -> int:
     return conn.execute(sa.update(files).where(is_open, which).values(state=_BACK, owner=None)).rowcount
 
 
-_AGAIN: dict[Transition, Transition] = {uploaded: _uploaded_again, archived: _archived_again}
+_AGAIN: dict[Transition, Transition] = {
+    uploaded: _uploaded_again,
+    archived: _archived_again,
+    rejected: _rejected_again,
+}
 
 
 def again(transition: Transition) -> Transition:

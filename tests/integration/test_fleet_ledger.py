@@ -1,0 +1,516 @@
+"""What several nodes may do to one ledger, and what one may not do any more when its lease is over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from support.ledgers import GRANT, RECEIPT, Clock, joined, version
+from support.postgres import Postgres
+from support.proxy import Loss, Proxy, proxied
+from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
+from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, postgres
+from tablefeed.model import Entry, FileVersion, Notice, Order, State
+
+pytestmark = pytest.mark.timeout(120)
+LEASE = 60.0
+ERROR = Unreachable("https://s.example", "refused")
+REFUSED = FileRefused("a.csv", "too large", "Split it")
+
+
+class Steady:
+    """Seconds that only grow, when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Site:
+    """A database, and the clocks of those that share it."""
+
+    server: Postgres
+    url: str
+    clock: Clock = field(default_factory=Clock)
+    waits: list[float] = field(default_factory=list)
+    """Seconds for which nodes have waited between two tries."""
+
+    @asynccontextmanager
+    async def node(
+        self, name: str, *, shared: bool = True, now: Callable[[], float] | None = None, url: str = ""
+    ) -> AsyncIterator[Ledger]:
+        """A node that serves the feed `orders`. Between two tries it waits for a moment alone."""
+
+        async def sleep(seconds: float) -> None:
+            self.waits.append(seconds)
+            await asyncio.sleep(0.02)
+
+        async with joined(url or self.url, name, self.clock, LEASE, now or Steady(), sleep) as ledger:
+            await ledger.know(["orders"], ["orders"] if shared else [])
+            yield ledger
+
+    def ask(self, statement: str) -> str:
+        """What the ledger says to SQL."""
+        return self.server.execute(self.url.rpartition("/")[2], statement)
+
+    def rows(self) -> str:
+        """All that is kept of files."""
+        return self.ask("SELECT * FROM files ORDER BY id")
+
+    def expire(self, node: str) -> None:
+        """Let a node's lease end, as if it had given no sign of life."""
+        self.ask(f"UPDATE nodes SET lease_until = 1 WHERE name = '{node}'")  # noqa: S608 - a name of this test's
+
+
+@pytest.fixture
+def site(postgres: Postgres) -> Site:
+    return Site(postgres, postgres.database())
+
+
+def want(limit: int = 100, **more: Any) -> list[Want]:
+    return [Want("orders", Order.NAME, limit, **more)]
+
+
+async def stay(ledger: Ledger, now: Steady, seconds: float) -> None:
+    """Give signs of life for a while."""
+    for _ in range(round(3 * seconds / LEASE) + 1):
+        await ledger.beat()
+        now.now += LEASE / 3
+    await ledger.beat()
+
+
+async def taken_over(site: Site, node: str, by: Ledger, now: Steady) -> None:
+    """Let a node be found over by another."""
+    await stay(by, now, LEASE)
+    site.expire(node)
+    beat = await by.beat()
+    assert beat.over == (node,)
+
+
+def files(count: int, **more: Any) -> list[FileVersion]:
+    return [version(f"{number}.csv", mtime_ns=number + 1, **more) for number in range(count)]
+
+
+async def test_a_node_whose_lease_is_over_changes_nothing(site: Site) -> None:
+    """Its grants, receipts, moves, failures and refusals do not count; who has the files now has their grants too."""
+    now = Steady()
+    async with site.node("one") as one, site.node("two", now=now) as two:
+        await one.enqueue(files(7))
+        entries = await one.claim(want())
+        for entry in entries:
+            assert await one.granted(entry.id, GRANT)
+        assert await one.uploaded(entries[0].id, RECEIPT)
+        await taken_over(site, "one", two, now)
+        mine = await two.claim(want())
+        assert [(entry.version.path, entry.grant is None) for entry in mine] == [
+            (f"{number}.csv", number == 0) for number in range(7)
+        ]
+        assert [entry.grant for entry in mine[1:]] == [GRANT] * 6
+        before = site.rows()
+        ids = [entry.id for entry in entries]
+        assert not await one.archived(Closing(ids[0], "/archive/0.csv"))
+        assert not await one.granted(ids[1], GRANT)
+        assert not await one.uploaded(ids[2], RECEIPT)
+        assert not await one.rejected(ids[3], REFUSED)
+        assert not await one.gone(ids[4])
+        await one.failed(Failure(ids[5], ERROR, site.clock.ms, counts=True, keep_grant=False))
+        await one.put_back(ids[6])
+        assert site.rows() == before
+        assert all([await two.archived(Closing(ids[0])), await two.uploaded(ids[2], RECEIPT), await two.gone(ids[4])])
+
+
+async def test_a_node_that_was_found_over_begins_anew(site: Site) -> None:
+    """It claims nothing until its next epoch, and holds nothing of its last one."""
+    now = Steady()
+    async with site.node("one") as one, site.node("two", now=now) as two:
+        await one.enqueue(files(2))
+        [entry] = await one.claim(want(1))
+        await taken_over(site, "one", two, now)
+        assert await one.claim(want()) == []
+        assert not (await one.beat()).holds
+        assert not one.holds(entry.id)
+        assert not await one.confirm(entry.id)
+        assert await one.claim(want()) == [], "it still works on what it held"
+        one.give_up(entry.id)
+        assert [claimed.version.path for claimed in await one.claim(want())] == ["0.csv", "1.csv"]
+        assert (await one.beat()).holds
+
+
+async def test_a_lease_counts_from_what_is_durable(site: Site) -> None:
+    """A sign of life whose commit never reached the database lets a node move nothing, however often it is tried."""
+    now = Steady()
+    async with (
+        proxied(site.server.port) as way,
+        site.node("one", now=now, url=through(way, site)) as one,
+    ):
+        await one.enqueue(files(1))
+        [entry] = await one.claim(want())
+        now.now += LEASE - 1
+        assert one.holds(entry.id)
+        way.lose = lambda data: Loss.REQUEST if b"COMMIT" in data else None
+        beating = asyncio.create_task(one.beat())
+        while len(site.waits) < 3:
+            await asyncio.sleep(0.01)
+        now.now += 2
+        assert not one.holds(entry.id)
+        assert one.trouble
+        way.lose = lambda _: None
+        assert (await beating).holds
+        assert await one.confirm(entry.id)
+        assert not one.trouble
+
+
+async def test_a_node_without_word_from_the_database_waits_before_it_moves(site: Site) -> None:
+    """Whoever cannot tell whether its lease is over asks first, and is told."""
+    now = Steady()
+    async with site.node("one", now=now) as one:
+        await one.enqueue(files(1))
+        [entry] = await one.claim(want())
+        now.now += LEASE
+        assert not one.holds(entry.id)
+        assert await one.confirm(entry.id)
+        assert one.holds(entry.id)
+
+
+async def test_after_an_outage_nobody_is_taken_for_dead_at_once(site: Site) -> None:
+    """Where the database was away for longer than a lease, the first that is back leaves the others time to return."""
+    now = Steady()
+    async with (
+        proxied(site.server.port) as way,
+        site.node("one") as one,
+        site.node("two", now=now, url=through(way, site)) as two,
+    ):
+        await one.enqueue(files(1))
+        [entry] = await one.claim(want())
+        await stay(two, now, LEASE)
+        way.cut()
+        now.now += 10 * LEASE
+        site.expire("one")
+        assert (await two.beat()).over == ()
+        assert (await one.beat()).holds, "it is back"
+        assert await one.uploaded(entry.id, RECEIPT)
+        site.expire("one")
+        await stay(two, now, LEASE)
+        assert site.ask("SELECT lease_until FROM nodes WHERE name = 'one'") == "0", "by now it had the time"
+
+
+def through(way: Proxy, site: Site) -> str:
+    return site.server.url(site.url.rpartition("/")[2], port=way.port)
+
+
+async def test_what_was_committed_without_an_answer_is_done_once(site: Site) -> None:
+    """The connection breaks after each commit: what was done counts as done, and nothing is done twice."""
+    left = [0]
+
+    def lose(data: bytes) -> Loss | None:
+        if b"COMMIT" not in data or not left[0]:
+            return None
+        left[0] -= 1
+        return Loss.ANSWER
+
+    async with proxied(site.server.port) as way, site.node("one", url=through(way, site)) as one:
+        way.lose = lose
+
+        async def lost(work: Any) -> Any:
+            left[0] = 1
+            before = len(site.waits)
+            result = await work
+            assert (left[0], len(site.waits)) == (0, before + 1)
+            return result
+
+        notice = Notice("orders", "file.delivered", "event-1", "{}", "one")
+        await lost(one.enqueue(files(5)))
+        sent, refused, failing, gone, _ = entries = await lost(one.claim(want()))
+        assert len(entries) == 5
+        assert await lost(one.granted(sent.id, GRANT))
+        assert await lost(one.uploaded(sent.id, RECEIPT, target="t", notice=notice))
+        assert await lost(one.archived(Closing(sent.id, "/archive/0.csv")))
+        assert await lost(one.rejected(refused.id, REFUSED, notice))
+        await lost(one.failed(Failure(failing.id, ERROR, site.clock.ms + 5, counts=True, keep_grant=True)))
+        await lost(one.gone(gone.id))
+        other = await lost(one.refuse(version("bad.csv"), REFUSED))
+        assert (await lost(one.beat())).holds
+    assert site.ask("SELECT count(*), max(attempts) FROM files") == "6|1"
+    assert site.ask("SELECT path, state FROM files ORDER BY id").split() == [
+        *("0.csv|archived", "1.csv|rejected", "2.csv|queued", "3.csv|gone", "4.csv|queued", "bad.csv|rejected")
+    ]
+    assert site.ask(f"SELECT path FROM files WHERE id = {other}") == "bad.csv"  # noqa: S608 - a number
+    assert site.ask("SELECT count(*) FROM outbox") == "2"
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_what_others_came_in_between_is_done_again_at_once(site: Site, state: str) -> None:
+    """A deadlock and a failed serialization are nobody's trouble: no wait, no new connection, nothing told."""
+    async with site.node("one") as one:
+        await stay(one, Steady(), 0)
+        site.ask("CREATE SEQUENCE tries")
+        trouble(site, state, "nextval('tries') <= 2")
+        session = site.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
+        assert await one.enqueue(files(1)) == 1
+        assert site.waits == []
+        assert site.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tablefeed one'") == session
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53300", "57P01", "57014", "55P03", "58030", "25006", "42501"])
+async def test_what_passes_is_waited_for(site: Site, state: str) -> None:
+    """A full disk, a server that stops, a lock that is not given, a right that was taken away: all is done in the end.
+
+    By SQLSTATE, of table A of PostgreSQL's error codes.
+    """
+    async with site.node("one") as one:
+        site.ask("CREATE SEQUENCE tries")
+        trouble(site, state, "nextval('tries') <= 2")
+        assert await one.enqueue(files(1)) == 1
+        assert site.waits == [0.5, 1.0]
+        assert one.trouble == ""
+
+
+def trouble(site: Site, state: str, when: str) -> None:
+    """Let the database refuse to take new files."""
+    raising = f"RAISE EXCEPTION 'it is so' USING ERRCODE = '{state}'"
+    body = f"BEGIN IF {when} THEN {raising}; END IF; RETURN NEW; END"
+    site.ask(f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS '{body.replace(chr(39), chr(39) * 2)}'")
+    site.ask("CREATE TRIGGER trouble BEFORE INSERT ON files FOR EACH ROW EXECUTE FUNCTION trouble()")
+
+
+async def test_who_was_let_in_once_outlasts_a_refusal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that is wrong for a while keeps what was sent waiting; at a start it would end the daemon."""
+    site.ask("CREATE ROLE changing SUPERUSER LOGIN PASSWORD 'first-password'")
+    url = site.server.url(site.url.rpartition("/")[2], user="changing", password="first-password")
+    async with site.node("one", url=url) as one:
+        site.ask("ALTER ROLE changing PASSWORD 'second-password'")
+        site.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
+        queued = asyncio.create_task(one.enqueue(files(1)))
+        while len(site.waits) < 3:
+            await asyncio.sleep(0.01)
+        assert 'password authentication failed for user "changing"' in one.trouble
+        assert "Correct the password" in one.trouble
+        with pytest.raises(LedgerUnusable) as refused:
+            async with site.node("two", url=url):
+                pass
+        assert refused.value.exit_code == Exit.NO_PERMISSION
+        site.ask("ALTER ROLE changing PASSWORD 'first-password'")
+        assert await queued == 1
+    site.ask("DROP ROLE changing")
+
+
+async def test_strict_feeds_are_in_order_across_nodes(site: Site) -> None:
+    """One file at a time, the first of all, whichever node asks."""
+    order = []
+    async with site.node("one") as one, site.node("two") as two:
+        await one.enqueue(files(4)[::-1])
+        for number in range(4):
+            mine, other = (one, two) if number % 2 else (two, one)
+            [entry] = await mine.claim(want(strict=True))
+            order.append(entry.version.path)
+            assert await other.claim(want(strict=True)) == []
+            assert await mine.uploaded(entry.id, RECEIPT)
+            assert await other.claim(want(strict=True)) == [], "it is not archived yet"
+            assert await mine.archived(Closing(entry.id))
+    assert order == [f"{number}.csv" for number in range(4)]
+
+
+async def test_strict_nodes_that_ask_at_once_get_one_file(site: Site) -> None:
+    """However the two come in each other's way."""
+    async with site.node("one") as one, site.node("two") as two:
+        await one.enqueue(files(10))
+        for number in range(10):
+            found = await asyncio.gather(*(node.claim(want(strict=True)) for node in (one, two)))
+            [(node, entry)] = [(node, entry) for node, got in zip((one, two), found, strict=True) for entry in got]
+            assert entry.version.path == f"{number}.csv"
+            await node.gone(entry.id)
+
+
+async def test_a_feeds_limit_counts_for_all_nodes(site: Site) -> None:
+    """What one holds, another may not claim, until it has ended."""
+    async with site.node("one") as one, site.node("two") as two:
+        await one.enqueue(files(9))
+        first = await one.claim(want(2, most=3))
+        second = await two.claim(want(9, most=3))
+        assert (len(first), len(second)) == (2, 1)
+        assert await one.claim(want(9, most=3)) == []
+        await one.put_back(first[0].id)
+        assert len(await two.claim(want(9, most=3))) == 1
+
+
+async def test_files_are_claimed_by_one_node_alone(site: Site) -> None:
+    """Two that ask again and again at the same time get all files between them, and none twice."""
+    async with site.node("one") as one, site.node("two") as two:
+        await one.enqueue(files(300))
+
+        async def claim_all(ledger: Ledger) -> list[int]:
+            found: list[Entry] = []
+            while entries := await ledger.claim(want(7)):
+                found += entries
+            return [entry.id for entry in found]
+
+        mine, theirs = await asyncio.gather(claim_all(one), claim_all(two))
+        assert len({*mine, *theirs}) == len(mine) + len(theirs) == 300
+        assert mine
+        assert theirs
+
+
+async def test_nodes_with_directories_of_their_own_do_not_meet(site: Site) -> None:
+    """Two feeds of one name, with files of the same names: each node has its own queue, history and remains."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=False) as two:
+        assert (await one.enqueue(files(3)), await two.enqueue(files(3))) == (3, 3)
+        assert (await one.unknown(files(3)), await two.unknown(files(4))) == ([], files(4)[3:])
+        mine = await one.claim(want())
+        assert len(mine) == 3
+        assert await two.counts() == {("orders", State.QUEUED): 3}
+        assert await two.feeds_due(0, site.clock.ms) == ["orders"]
+        for entry in mine:
+            await one.uploaded(entry.id, RECEIPT)
+            await one.archived(Closing(entry.id, f"/archive/{entry.version.path}"))
+        await one.refuse(version("bad.csv"), REFUSED)
+        assert await one.counts() == {}
+        assert await two.rejected_in_place("orders", 10) == []
+        assert len(await one.rejected_in_place("orders", 10)) == 1
+        site.clock.now += 10
+        assert await two.archived_before("orders", site.clock.ms, (0, 0), 10) == []
+        assert len(await one.archived_before("orders", site.clock.ms, (0, 0), 10)) == 3
+        assert await two.left_before(site.clock.ms, (0, 0), 10) == []
+        assert len(await one.left_before(site.clock.ms, (0, 0), 10)) == 1
+        assert await two.purge(Purge(site.clock.ms, 100)) == 0
+        assert await one.purge(Purge(site.clock.ms, 100)) == 3
+        assert {entry.version.path for entry in await two.claim(want())} == {"0.csv", "1.csv", "2.csv"}
+
+
+async def test_a_dead_nodes_own_files_wait_for_it(site: Site) -> None:
+    """Nobody else can read them; their grants are kept."""
+    now = Steady()
+    async with site.node("two", now=now, shared=False) as two:
+        async with site.node("one", shared=False) as one:
+            await one.enqueue(files(1))
+            [entry] = await one.claim(want())
+            await one.granted(entry.id, GRANT)
+            await taken_over(site, "one", two, now)
+            assert await two.claim(want()) == []
+            one.give_up(entry.id)
+        async with site.node("one", shared=False) as again:
+            [entry] = await again.claim(want())
+            assert entry.grant == GRANT
+
+
+async def test_open_files_follow_when_a_directory_becomes_shared_and_back(site: Site) -> None:
+    """What waits in the queue is everybody's then, unless another has the same file; and one node's again."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=True) as two:
+        await two.enqueue(files(1))
+        await one.enqueue(files(2))
+        assert site.ask("SELECT node, path FROM files ORDER BY id").split() == ["|0.csv", "one|0.csv", "one|1.csv"]
+        await one.know(["orders"], ["orders"])
+        assert site.ask("SELECT node, path FROM files ORDER BY id").split() == ["|0.csv", "one|0.csv", "|1.csv"]
+        await two.know(["orders"])
+        assert site.ask("SELECT node, path FROM files ORDER BY id").split() == ["two|0.csv", "one|0.csv", "two|1.csv"]
+        assert len(await two.claim(want())) == 2
+
+
+async def test_one_node_scans_until_it_ends_or_is_over(site: Site) -> None:
+    """The next that asks has it then, and the one that had it is told so."""
+    now = Steady()
+    async with site.node("two", now=now) as two:
+        async with site.node("one") as one:
+            assert await one.may_scan("orders")
+            assert not await two.may_scan("orders")
+            assert await one.may_scan("orders"), "again and again"
+            assert (one.scans("orders"), two.scans("orders")) == (True, False)
+        assert await two.may_scan("orders"), "it has ended"
+        async with site.node("three", now=(other := Steady())) as three:
+            assert not await three.may_scan("orders")
+            await taken_over(site, "two", three, other)
+            assert await three.may_scan("orders"), "it is over"
+            assert not (await two.beat()).holds
+            assert not two.scans("orders")
+            assert not await two.may_scan("orders")
+
+
+async def test_a_directory_of_ones_own_is_scanned_whoever_else_does(site: Site) -> None:
+    """There is nobody to ask."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=False) as two:
+        assert await one.may_scan("orders")
+        assert await two.may_scan("orders")
+
+
+async def test_a_name_is_one_daemons(site: Site) -> None:
+    """A second is refused in words that name it, disturbs nothing, and is welcome when the first has ended."""
+    async with site.node("one") as one:
+        with pytest.raises(LedgerUnusable, match=r"a daemon called one uses the ledger .* as number 1") as refused:
+            async with site.node("one"):
+                pass
+        assert refused.value.exit_code == Exit.CANNOT_CREATE
+        assert "[fleet] node" in refused.value.remedy
+        assert await one.enqueue(files(1)) == 1
+        assert (await one.beat()).holds
+    async with site.node("one") as again:
+        assert (await again.beat()).nodes[0].epoch == 2
+
+
+async def test_a_daemon_whose_name_was_taken_while_it_was_cut_off_ends(site: Site) -> None:
+    """Two with one name would not know who holds what."""
+    async with proxied(site.server.port) as way, site.node("one", url=through(way, site)) as one:
+        way.lose = lambda _: Loss.REQUEST
+        queued = asyncio.create_task(one.enqueue(files(1)))
+        while not site.waits:
+            await asyncio.sleep(0.01)
+        async with site.node("one"):
+            way.lose = lambda _: None
+            with pytest.raises(LedgerUnusable, match="a daemon called one uses the ledger"):
+                await queued
+
+
+async def test_a_connection_that_the_server_takes_for_alive_is_ended_by_its_node(site: Site) -> None:
+    """It keeps the node's name, so that the node could not come back; a number that is another's by now is not."""
+    with engine.make_engine(site.url).connect() as connection, engine.make_engine(site.url).connect() as other:
+        mine = postgres.session_of(other)
+        assert not postgres.end_session(connection, postgres.Session(mine.number, "2001-01-01 00:00:00+00"))
+        assert other.execute(sa.text("SELECT 1")).scalar_one() == 1
+        other.rollback()
+        assert postgres.end_session(connection, mine)
+        with pytest.raises(sa.exc.OperationalError):
+            other.execute(sa.text("SELECT 1"))
+
+
+async def test_two_nodes_make_the_tables_once(site: Site) -> None:
+    """Both start on an empty database: one makes them, the other waits."""
+    empty = site.server.empty_database()
+    async with asyncio.timeout(60):
+        nodes = [joined(empty, name) for name in ("one", "two", "three")]
+        ledgers = await asyncio.gather(*(node.__aenter__() for node in nodes))
+        assert await ledgers[0].enqueue([version()]) == 1
+        assert await ledgers[1].counts() == {("orders", State.QUEUED): 1}
+        for node in nodes:
+            await node.__aexit__(None, None, None)
+
+
+async def test_a_server_that_gives_no_answer_is_told_and_let_go(site: Site) -> None:
+    """Where nothing comes and nothing breaks, the node does not wait for ever: it says so, and connects anew."""
+    async with (
+        proxied(site.server.port) as way,
+        joined(through(way, site), "one", site.clock, lease=0.5) as one,
+    ):
+        way.stop()
+        began = asyncio.get_running_loop().time()
+        beating = asyncio.create_task(one.beat())
+        while not one.trouble:
+            assert asyncio.get_running_loop().time() - began < 30
+            await asyncio.sleep(0.02)
+        assert "PostgreSQL" in one.trouble
+        way.go_on()
+        assert (await beating).holds
+
+
+async def test_a_node_leaves_also_where_its_connection_was_ended_meanwhile(site: Site) -> None:
+    """Nobody then waits for its lease."""
+    async with site.node("one") as one:
+        await one.enqueue(files(1))
+        [_] = await one.claim(want())
+        site.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
+    assert site.ask("SELECT lease_until FROM nodes") == "0"
+    assert site.ask("SELECT state, owner FROM files") == "queued|"
