@@ -55,7 +55,7 @@ def test_it_finds_what_the_settings_say(site: Site, sections: dict[str, object],
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_a_database_has_no_lock_here_but_a_node(site: Site, scheme: str) -> None:
     """Called as the settings say, else as its host; the password is not in what is printed of it."""
-    url = f"{scheme}://me:s3cret@db/x"
+    url = f"{scheme}://me:s3cret@db/x\n"
     settings = site.load({}, ledger={"url": url}, fleet={"node": "north"})
     found = whereabouts(site.path, {})
     assert (found.ledger, found.url, found.node) == (None, settings.ledger.url, "north")

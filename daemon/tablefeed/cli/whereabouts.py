@@ -51,7 +51,7 @@ def located(address: tuple[str, int] | None, url: str, node: str) -> Whereabouts
     """The whereabouts that these settings tell; an empty `node` is called as its host is."""
     if url.startswith(_SQLITE):
         return Whereabouts(address, Path(url.removeprefix(_SQLITE)), url)
-    database = f"postgresql+psycopg://{url.partition('://')[2]}"
+    database = f"postgresql+psycopg://{url.partition('://')[2].rstrip()}"
     return Whereabouts(address, None, database, node or socket.gethostname())
 
 
