@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from tablefeed.ledger import engine
 from tablefeed.panel import Panel
 
 
@@ -72,8 +73,8 @@ async def test_a_ledger_that_cannot_be_used_is_told_with_what_to_do_about_its_ki
         await asyncio.Event().wait()
 
     def problems(trouble: str) -> Any:
-        ledger = SimpleNamespace(next_due=never, trouble=trouble, node=node)
-        return panel_of(ledger=ledger, reader=SimpleNamespace(url=url)).problems()
+        ledger = SimpleNamespace(next_due=never, trouble=trouble, node=node, remedy=engine.while_it_waits(url))
+        return panel_of(ledger=ledger).problems()
 
     assert await problems("it is away") == [f"the ledger cannot be written: it is away; {todo}"]
     assert await problems("") == [f"the ledger does not answer; does its {hangs} hang?"]

@@ -18,7 +18,7 @@ from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.listener import Message, PausesChanged
-from tablefeed.ledger.member import Member
+from tablefeed.ledger.member import Member, Taking
 from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.outbox import Outbox
 from tablefeed.ledger.outlast import LONGEST_WAIT
@@ -117,7 +117,7 @@ class Ledger(Committer):
     def _connect(self) -> sa.Connection:
         if self._member is None:
             return engine.connect(self._url)
-        return self._member.connect(self._url, self._owner, self._held, self._lines)
+        return self._member.connect(self._url, self._lines)
 
     async def close(self) -> None:
         """Put back what this daemon still holds, then let go of the ledger.
@@ -201,7 +201,7 @@ class Ledger(Committer):
         if self._member is None:
             entries = await self._do(claim, (owner, placed))
         else:
-            owner, entries = await self._do(self._member.claim, placed)
+            owner, entries = await self._do(self._member.claim, Taking(placed))
         self._held |= {entry.id: owner for entry in entries}
         return entries
 

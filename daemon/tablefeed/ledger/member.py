@@ -4,7 +4,8 @@ All methods but `is_certain` run on the ledger's thread.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -18,6 +19,15 @@ from tablefeed.ledger.postgres import Session
 from tablefeed.ledger.schema import files
 from tablefeed.ledger.transitions import put_back_all
 from tablefeed.model import Entry
+
+
+@dataclass(slots=True)
+class Taking:
+    """One claim, with what its last try took, for the next one."""
+
+    wants: Sequence[Want]
+    took: list[int] = field(default_factory=list)
+    owners: set[str] = field(default_factory=set)
 
 
 class Member:
@@ -49,11 +59,10 @@ class Member:
         """The shared feeds whose directories this node scans."""
         return frozenset(self._scans)
 
-    def connect(self, url: str, owner: str, held: Mapping[int, str], lines: Lines) -> sa.Connection:
+    def connect(self, url: str, lines: Lines) -> sa.Connection:
         """A connection that holds the node's name, and is among `lines`.
 
-        After one that was lost, rows that a claim took whose answer was lost with it go back: `held` are those that are
-        worked on. Raises LedgerUnusable where another daemon has the name, DiskTrouble where waiting helps.
+        Raises LedgerUnusable where another daemon has the name, DiskTrouble where waiting helps.
         """
         connection = engine.connect(url, postgres.session_name(self.name), lines)
         self._scans.clear()
@@ -61,9 +70,6 @@ class Member:
         try:
             self._lock_name(connection, url)
             self._session = postgres.session_of(connection)
-            if self.epoch:
-                lost = (files.c.owner == owner) & files.c.id.not_in([*held])
-                put_back_all(connection, lost)
             connection.commit()
         except BaseException:
             connection.close()
@@ -112,15 +118,22 @@ class Member:
         """What was asked for at that time is durable: only now may it be relied on. For any thread."""
         self._certain_until = before + self.lease
 
-    def claim(self, conn: sa.Connection, now: int, items: Sequence[Sequence[Want]]) -> list[tuple[str, list[Entry]]]:
+    def claim(self, conn: sa.Connection, now: int, items: Sequence[Taking]) -> list[tuple[str, list[Entry]]]:
         """As `claim.claim`, with the owner it is for: that of this moment, since a claim may have waited long.
 
-        Nothing is claimed in an epoch that others have found to be over: nobody would give it back.
+        Nothing is claimed in an epoch that others have found to be over: nobody would give it back. What an earlier try
+        took whose answer was lost goes back first, if it was taken.
         """
         owner = nodes.owner_of(self.name, self.epoch)
-        if not nodes.lives(conn, self.name, self.epoch):
-            return [(owner, []) for _ in items]
-        return [(owner, entries) for entries in claim(conn, now, [(owner, wants) for wants in items])]
+        found = []
+        for item in items:
+            if item.took:
+                put_back_all(conn, files.c.owner.in_(item.owners) & files.c.id.in_(item.took))
+            entries = claim(conn, now, [(owner, item.wants)])[0] if nodes.lives(conn, self.name, self.epoch) else []
+            item.took = [entry.id for entry in entries]
+            item.owners.add(owner)
+            found.append((owner, entries))
+        return found
 
     def leave(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[None]:
         """Give back all, at the end."""

@@ -20,6 +20,10 @@ NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.Big
 """Unix milliseconds on the database's clock."""
 
 
+KEPT = 30 * 86_400_000
+"""Milliseconds after its last sign of life for which a node that is over is known: pods have a new name each time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One daemon. Times are Unix milliseconds on the database's clock."""
@@ -74,6 +78,8 @@ def register(conn: sa.Connection, name: str, lease: int) -> tuple[int, int]:
         conn.execute(sa.insert(nodes).values(name=name, **values))
     else:
         conn.execute(sa.update(nodes).where(nodes.c.name == name).values(values))
+    gone = (nodes.c.lease_until == 0) & (nodes.c.seen_at < now - KEPT)
+    conn.execute(sa.delete(nodes).where(gone))
     return epoch, put_back_all(conn, files.c.owner.startswith(f"{name}/", autoescape=True))
 
 
