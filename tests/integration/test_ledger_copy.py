@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from support.ledgers import GRANT, RECEIPT, Clock, joined, opened, version
 from support.postgres import Postgres
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
-from tablefeed.ledger import Closing, Failure, Ledger, Want, copy, engine, exclusive, nodes, postgres
-from tablefeed.ledger.copy import Copied, Place, copy_ledger, placed
+from tablefeed.ledger import Closing, Failure, Ledger, Want, engine, exclusive, nodes, postgres, sides
+from tablefeed.ledger.copy import Copied, copy_ledger
 from tablefeed.ledger.schema import announced, datasets, feeds, files, outbox
+from tablefeed.ledger.sides import Place, placed
 from tablefeed.model import Notice, Order
 
 ODD = "b\udcff\\ö\udc80 'x'.csv"
@@ -201,6 +202,17 @@ async def test_no_id_is_given_twice(database: Databases, one: str, other: str) -
     assert [row["id"] for row in rows(target, outbox)] == [3]
 
 
+async def test_a_ledger_without_rows_keeps_its_numbers(database: Databases) -> None:
+    """All was forgotten since; whoever noted an id finds no other file under it."""
+    source, target = database("sqlite"), database("postgres")
+    await filled(source)
+    change(source, *(sa.delete(table) for table in TABLES))
+    assert (await moved(source, target)).is_whole
+    async with daemon(target) as ledger:
+        await ledger.enqueue([version("new.csv")])
+    assert [row["id"] for row in rows(target, files)] == [9]
+
+
 @across
 async def test_repeated_it_changes_nothing(database: Databases, one: str, other: str) -> None:
     """And says that all was there."""
@@ -222,7 +234,7 @@ async def test_an_interrupted_one_goes_on(
     database: Databases, one: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was committed is not copied again, and until all is there no daemon takes it for a ledger."""
-    monkeypatch.setattr(copy, "BATCH", 10)
+    monkeypatch.setattr(sides, "BATCH", 10)
     source, target = database(one), database(other)
     await filled(source, more=50)
 
@@ -247,7 +259,7 @@ async def test_a_server_that_goes_away_is_told(
     database: Databases, one: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to do, and the copy goes on when it is back."""
-    monkeypatch.setattr(copy, "BATCH", 10)
+    monkeypatch.setattr(sides, "BATCH", 10)
     source, target = database(one), database(other)
     await filled(source, more=30)
     did: list[bool] = []

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tablefeed.cli.words import plural, shown
 from tablefeed.config.fields import LedgerUrl, NodeName
 from tablefeed.errors import Exit
-from tablefeed.ledger.copy import Contents, Copied, Place, copy_ledger, placed
+from tablefeed.ledger.copy import Contents, Copied, copy_ledger
 from tablefeed.ledger.engine import describe, sqlite_file
+from tablefeed.ledger.sides import Place, placed
 
 _OPTIONS = {"source": ("--from", "TABLEFEED_LEDGER_FROM"), "target": ("--to", "TABLEFEED_LEDGER_TO")}
 
