@@ -87,6 +87,7 @@ class Fleet:
         if beat.over:
             effect = "their shared files go on elsewhere"
             log.warning("nodes_over", nodes=list(beat.over), files=beat.taken_over, effect=effect)
+        if beat.over or beat.letters:
             self._came_free()
         self.nodes, self.now = beat.nodes, beat.now
         self._counted(len(self.living))

@@ -84,6 +84,7 @@ def make_fleet(
             if feed.shared:
                 dispatcher.wake(feed.name)
                 links.look(feed.name, "")  # the one that is over may have been the one that looked
+                links.told(feed.name)
 
     def counted(nodes: int) -> None:
         most = settings.fleet.api_concurrency

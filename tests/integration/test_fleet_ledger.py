@@ -412,6 +412,24 @@ async def test_open_files_follow_when_a_directory_becomes_shared_and_back(site: 
         assert len(await two.claim(want())) == 2
 
 
+async def test_what_a_node_that_is_over_was_to_tell_is_told_by_another(site: Site) -> None:
+    """Of shared feeds, also where it ended in good order and its name does not come back; of its own it waits."""
+    now = Steady()
+    notices = [Notice(feed, "file.delivered", f"id-{feed}", "{}", "two") for feed in ("orders", "own")]
+    async with site.node("one", now=now) as one:
+        await one.know(["orders", "own"], ["orders"])
+        async with site.node("two") as two:
+            await two.know(["orders", "own"], ["orders"])
+            for notice in notices:
+                await two.set_paused(notice.feed, 5, notice)
+            await stay(one, now, LEASE)
+            assert (await one.beat()).letters == 0, "it lives"
+        assert (await one.beat()).letters == 1
+        found = await one.outbox.waiting(site.clock.ms + 1000, ["orders", "own"], 10)
+        assert [letter.notice.id for letter in found.letters] == ["id-orders"]
+    assert site.ask("SELECT node FROM outbox WHERE feed = 'own'") == "two"
+
+
 async def until_it_may_scan(ledger: Ledger) -> None:
     async with asyncio.timeout(20):
         while not await ledger.may_scan("orders"):

@@ -5,12 +5,12 @@ All methods but `is_certain` run on the ledger's thread.
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
 from tablefeed.errors import DiskTrouble, LedgerUnusable
-from tablefeed.ledger import engine, nodes, postgres
+from tablefeed.ledger import engine, nodes, outbox, postgres
 from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.listener import Message, written
@@ -44,6 +44,7 @@ class Member:
         self._beat_at = -math.inf
         self._session: Session | None = None
         self._scans: set[str] = set()
+        self._shared: frozenset[str] = frozenset()
 
     def now(self) -> float:
         """Seconds that only grow, of the clock that leases are judged by."""
@@ -112,7 +113,14 @@ class Member:
         beat = nodes.beat(conn, self.name, self.epoch, self._milliseconds)
         if before - self._in_touch_since >= self.lease:
             beat = nodes.take_over(conn, beat)
+            beat = replace(beat, letters=self._letters(conn, beat))
         return [(beat, before) for _ in items]
+
+    def _letters(self, conn: sa.Connection, beat: Beat) -> int:
+        if not self._shared:
+            return 0
+        living = [node.name for node in beat.nodes if node.lives(beat.now)]
+        return outbox.hand_over(conn, self.name, living, self._shared)
 
     def renewed(self, before: float) -> None:
         """What was asked for at that time is durable: only now may it be relied on. For any thread."""
@@ -146,6 +154,7 @@ class Member:
     ) -> list[None]:
         """(shared, own): let the open rows of these feeds be everybody's, or this node's."""
         for shared, own in items:
+            self._shared = frozenset(shared)
             nodes.adopt(conn, self.name, shared, own)
         return [None for _ in items]
 

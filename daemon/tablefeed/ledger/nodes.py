@@ -55,6 +55,8 @@ class Beat:
     """How many rows of nodes that are over went back into the queue."""
     over: tuple[str, ...] = ()
     """Those nodes."""
+    letters: int = 0
+    """How many events this node is to tell webhooks now in place of nodes that are over."""
 
 
 COLUMNS = [nodes.c[field.name] for field in fields(Node)]

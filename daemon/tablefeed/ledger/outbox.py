@@ -173,6 +173,12 @@ def _last_of_surplus(conn: sa.Connection, node: str, feed: str, most: int) -> in
     return conn.execute(latest.offset(most).limit(1)).scalar() or 0
 
 
+def hand_over(conn: sa.Connection, node: str, living: Collection[str], feeds: Collection[str]) -> int:
+    """Let a node tell what others that are over were to tell of these feeds; returns how many events that is."""
+    mine = (outbox.c.feed.in_(feeds), outbox.c.node != "", outbox.c.node.not_in([*living, node]))
+    return conn.execute(sa.update(outbox).where(*mine).values(node=node)).rowcount
+
+
 def announce(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice | None]]) -> list[None]:
     """(feed, place, event): tell of trouble at a place, unless that was told and is not over yet."""
     for feed, place, notice in items:
