@@ -78,6 +78,13 @@ def want(limit: int = 100, **more: Any) -> list[Want]:
     return [Want("orders", Order.NAME, limit, **more)]
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something to happen."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 async def stay(ledger: Ledger, now: Steady, seconds: float) -> None:
     """Give signs of life for a while."""
     for _ in range(round(3 * seconds / LEASE) + 1):
@@ -156,8 +163,7 @@ async def test_a_lease_counts_from_what_is_durable(site: Site) -> None:
         assert one.holds(entry.id)
         way.lose = lambda data: Loss.REQUEST if b"COMMIT" in data else None
         beating = asyncio.create_task(one.beat())
-        while len(site.waits) < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(site.waits) >= 3)
         now.now += 2
         assert not one.holds(entry.id)
         assert one.trouble
@@ -288,8 +294,7 @@ async def test_who_was_let_in_once_outlasts_a_refusal(site: Site, monkeypatch: p
         site.ask("ALTER ROLE changing PASSWORD 'second-password'")
         site.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
         queued = asyncio.create_task(one.enqueue(files(1)))
-        while len(site.waits) < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(site.waits) >= 3)
         assert 'password authentication failed for user "changing"' in one.trouble
         assert "Correct the password" in one.trouble
         with pytest.raises(LedgerUnusable) as refused:
@@ -481,8 +486,7 @@ async def test_a_daemon_whose_name_was_taken_while_it_was_cut_off_ends(site: Sit
     async with proxied(site.server.port) as way, site.node("one", url=through(way, site)) as one:
         way.lose = lambda _: Loss.REQUEST
         queued = asyncio.create_task(one.enqueue(files(1)))
-        while not site.waits:
-            await asyncio.sleep(0.01)
+        await until(lambda: site.waits)
         async with site.node("one"):
             way.lose = lambda _: None
             with pytest.raises(LedgerUnusable, match="a daemon called one uses the ledger"):
@@ -520,11 +524,8 @@ async def test_a_server_that_gives_no_answer_is_told_and_let_go(site: Site) -> N
         joined(through(way, site), "one", site.clock, lease=0.5) as one,
     ):
         way.stop()
-        began = asyncio.get_running_loop().time()
         beating = asyncio.create_task(one.beat())
-        while not one.trouble:
-            assert asyncio.get_running_loop().time() - began < 30
-            await asyncio.sleep(0.02)
+        await until(lambda: one.trouble)
         assert "PostgreSQL" in one.trouble
         way.go_on()
         assert (await beating).holds
@@ -538,3 +539,24 @@ async def test_a_node_leaves_also_where_its_connection_was_ended_meanwhile(site:
         site.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
     assert site.ask("SELECT lease_until FROM nodes") == "0"
     assert site.ask("SELECT state, owner FROM files") == "queued|"
+
+
+async def test_what_ends_is_recorded_also_on_a_new_connection(site: Site) -> None:
+    """A connection that ends in that moment gives back what nobody works on, and not what is just being recorded."""
+    async with site.node("one") as one:
+        await one.enqueue(files(5))
+        moved, refused, failing, gone, lost = entries = await one.claim(want())
+        assert await one.uploaded(moved.id, RECEIPT)
+        one.give_up(lost.id)
+        for work in (
+            lambda: one.archived(Closing(moved.id)),
+            lambda: one.rejected(refused.id, REFUSED),
+            lambda: one.failed(Failure(failing.id, ERROR, site.clock.ms + 5, counts=True, keep_grant=True)),
+            lambda: one.gone(gone.id),
+        ):
+            site.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
+            assert await work() in (True, None)
+        assert site.ask("SELECT state, attempts FROM files ORDER BY id").split() == [
+            *("archived|0", "rejected|0", "queued|1", "gone|0", "queued|0")
+        ]
+        assert [entry.id for entry in entries][-1:] == [entry.id for entry in await one.claim(want())]
