@@ -27,10 +27,10 @@ from support.postgres import Postgres
 from tablefeed.clock import steady
 from tablefeed.errors import FileRefused, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want
+from tablefeed.ledger.changes import Delivery
 from tablefeed.ledger.member import Member
 from tablefeed.ledger.records import opened as opened_records
 from tablefeed.ledger.schema import FsPath, metadata
-from tablefeed.ledger.transitions import Delivery
 from tablefeed.model import FileVersion, Grant, Order, State
 from tablefeed.retry import LONGEST_ASKED
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tablefeed.errors import DeliveryError
 from tablefeed.ledger import Closing, Failure, Purge, Want, comes_first
-from tablefeed.ledger.transitions import Delivery
+from tablefeed.ledger.changes import Delivery
 from tablefeed.model import OPEN_STATES, Entry, FileVersion, Grant, Order, Receipt, State
 
 DELIVERED = (State.ARCHIVED, State.SKIPPED)

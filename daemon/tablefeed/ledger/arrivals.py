@@ -9,11 +9,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.errors import DeliveryError
 from tablefeed.ledger import feeds, outbox, postgres
+from tablefeed.ledger.changes import error_values
 from tablefeed.ledger.listener import Queued, written
 from tablefeed.ledger.prepared import Prepared
 from tablefeed.ledger.queries import by_feed, identity, left_row, open_rows
 from tablefeed.ledger.schema import files
-from tablefeed.ledger.transitions import error_values, gone
+from tablefeed.ledger.transitions import gone
 from tablefeed.model import FileVersion, Notice, State
 
 _NEW = (

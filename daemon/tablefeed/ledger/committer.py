@@ -17,9 +17,10 @@ from tablefeed.batch import Batcher, linger
 from tablefeed.clock import steady
 from tablefeed.errors import Conflict, DiskTrouble, LedgerRefused
 from tablefeed.ledger import engine, postgres
+from tablefeed.ledger.changes import Transition
 from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.outlast import LONGEST_WAIT, Outlast
-from tablefeed.ledger.transitions import Transition, again
+from tablefeed.ledger.transitions import again
 
 R = TypeVar("R")
 

@@ -5,7 +5,7 @@ How that is done is `committer.py`'s; here is what can be done.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,19 +13,16 @@ import sqlalchemy as sa
 import structlog
 
 from tablefeed.errors import DeliveryError, DiskTrouble, LedgerUnusable
-from tablefeed.ledger import arrivals, engine, feeds, queries, sqlite, transitions, upkeep
+from tablefeed.ledger import arrivals, engine, feeds, queries, sqlite, transitions
+from tablefeed.ledger.books import Books
+from tablefeed.ledger.changes import Closing, Delivery, Failure
 from tablefeed.ledger.claim import Want, claim
-from tablefeed.ledger.committer import Committer
-from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.listener import Message, PausesChanged
 from tablefeed.ledger.member import Member, Taking
 from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.outbox import Outbox
 from tablefeed.ledger.outlast import LONGEST_WAIT
-from tablefeed.ledger.queries import Cursor, Kept
-from tablefeed.ledger.transitions import Closing, Delivery, Failure
-from tablefeed.ledger.upkeep import Purge
-from tablefeed.model import Entry, FileVersion, Grant, Notice, Receipt, State
+from tablefeed.model import Entry, FileVersion, Grant, Notice, Receipt
 from tablefeed.retry import LONGEST_ASKED
 
 R = TypeVar("R")
@@ -35,7 +32,7 @@ _LAST_PATIENCE = 10.0
 """Seconds that the database gets to answer at the end."""
 
 
-class Ledger(Committer):
+class Ledger(Books):
     """The durable record of every file version, and the queue of those still open.
 
     While the disk is full or broken, transitions wait inside until they are durable: nothing is claimed, nothing is
@@ -65,10 +62,8 @@ class Ledger(Committer):
         self._lock: sqlite.Lock | None = None
         self._held: dict[int, str] = {}
         """Who claimed the rows that are worked on here: an owner of this process, now or in an earlier epoch."""
-        self._places = () if member is None else ("", member.name)
-        """In whose directories files lie that may be touched here; none: everywhere."""
-        self._nodes: Mapping[str, str] = {}
-        """On which node the directory of each feed is; empty: on all."""
+        if member is not None:
+            self._places = ("", member.name)
         self.outbox = Outbox(self._do, self._ask, member.name if member else "")
 
     @property
@@ -299,55 +294,6 @@ class Ledger(Committer):
         """Give up the claim of a row that was not tried."""
         await self._last(entry_id, self._do(transitions.put_back, (self._held.get(entry_id), entry_id)))
 
-    async def purge(self, order: Purge) -> int:
-        """Delete old closed rows that nobody needs; returns how many."""
-        count: int = await self._do(upkeep.purge, replace(order, places=self._places))
-        return count
-
-    async def removed(self, entry_id: int) -> None:
-        """Record that an archived file is gone from the archive."""
-        await self._do(upkeep.removed, entry_id)
-
-    async def vanished(self, entry_id: int) -> None:
-        """Record that a file which was left where it was dropped is gone from there."""
-        await self._do(upkeep.vanished, entry_id)
-
-    async def counts(self) -> Mapping[tuple[str, State], int]:
-        """How many open rows each feed has in each state."""
-        return await self._ask(queries.counts, self._places)
-
-    async def open_entries(self, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
-        """Open rows of these feeds with their last error in words, the longest waiting first."""
-        return await self._ask(queries.open_entries, self._places, feeds, limit)
-
-    async def rejected_in_place(self, feed: str, limit: int) -> list[tuple[Entry, str]]:
-        """Rejected rows whose file could not be moved to `failed/` yet."""
-        return await self._ask(queries.rejected_in_place, self._nodes.get(feed, ""), feed, limit)
-
-    async def has_delivered(self, feed: str, target: str, size: int) -> bool:
-        """Whether the feed has delivered a file of this size to the datatable."""
-        return await self._ask(queries.has_delivered, feed, target, size)
-
-    async def delivery_of(self, feed: str, target: str, size: int, md5: str) -> Entry | None:
-        """The last row of the feed that delivered this content to the datatable."""
-        return await self._ask(queries.delivery_of, feed, target, size, md5)
-
-    async def archived_before(self, feed: str, before: int, after: Cursor, limit: int) -> list[Kept]:
-        """Files of a feed that were archived before a time and have not been removed."""
-        return await self._ask(queries.archived_before, self._places, feed, before, after, limit)
-
-    async def left_before(self, before: int, after: Cursor, limit: int) -> list[Kept]:
-        """Files that were left where they were dropped, and closed before a time."""
-        return await self._ask(queries.left_before, self._places, before, after, limit)
-
-    async def dataset_of(self, base_url: str, tenant_id: str, datatable_id: str) -> str | None:
-        """The dataset that was found for a datatable before."""
-        return await self._ask(queries.dataset_of, base_url, tenant_id, datatable_id)
-
-    async def keep_dataset(self, base_url: str, tenant_id: str, datatable_id: str, dataset_id: str) -> None:
-        """Keep the dataset that was found for a datatable."""
-        await self._do(upkeep.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))
-
     async def know(self, names: Collection[str], shared: Collection[str] = ()) -> None:
         """Keep from now on what happens to these feeds; `shared`: those whose directory several nodes have."""
         await self._do(feeds.know, names)
@@ -355,19 +301,7 @@ class Ledger(Committer):
             self._nodes = {name: "" if name in shared else self._member.name for name in names}
             await self._do(self._member.adopt, ([*shared], [name for name in names if name not in shared]))
 
-    async def feed_records(self) -> list[FeedRecord]:
-        """What is kept of all feeds."""
-        return await self._ask(feeds.feed_records)
-
     async def set_paused(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that somebody has paused a feed, in Unix milliseconds; None: that it goes on."""
         await self._do(feeds.set_paused, (feed, since, notice))
         await self.tell(PausesChanged())
-
-    async def paused(self) -> Mapping[str, int]:
-        """The feeds that somebody has paused on any node, each with since when, in Unix milliseconds."""
-        return await self._ask(feeds.paused)
-
-    async def set_stale(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
-        """Keep that it was told that no files arrive in a feed; None: that they do again."""
-        await self._do(feeds.set_stale, (feed, since, notice))

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from tablefeed import __version__
 from tablefeed.ledger import postgres
+from tablefeed.ledger.changes import put_back_all
 from tablefeed.ledger.schema import files, is_left, is_open, nodes
-from tablefeed.ledger.transitions import put_back_all
 
 NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
 """Unix milliseconds on the database's clock."""

@@ -6,90 +6,31 @@ order.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from tablefeed.errors import DeliveryError
 from tablefeed.ledger import feeds, outbox
+from tablefeed.ledger.changes import (
+    BACK,
+    NO_GRANT,
+    Closing,
+    Delivery,
+    Failure,
+    Owner,
+    Transition,
+    change,
+    error_values,
+    held,
+    put_back_all,
+)
 from tablefeed.ledger.prepared import Prepared
 from tablefeed.ledger.schema import files, is_open, is_uploaded
-from tablefeed.model import OPEN_STATES, Grant, Notice, Receipt, State
+from tablefeed.model import OPEN_STATES, Grant, Notice, State
 
-_NO_GRANT: dict[str, Any] = {
-    name: sa.null() for name in ("grant_url", "grant_expires_at", "grant_lifetime_ms", "grant_headers")
-}
-
-
-Owner = str | None
-"""Who holds a row: the owner that claimed it, None where nobody did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A row whose content is at the store."""
-
-    entry_id: int
-    receipt: Receipt
-    target: str | None = None
-    """The datatable that has it."""
-    duplicate_of: int | None = None
-    """The row that delivered it, where this one was not sent itself."""
-    notice: Notice | None = None
-    """What the feed's webhook is to be told of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One failed try, and when the next may come."""
-
-    entry_id: int
-    error: DeliveryError
-    due_at: int
-    counts: bool
-    """Whether it counts as an attempt of this file, or was nobody's fault (an expired grant, a paused feed)."""
-    keep_grant: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """A row that ends: where the file lies now, or that it was left in its drop directory."""
-
-    entry_id: int
-    destination: str | None = None
-    left_in_place: bool = False
-
-
-_BACK = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), else_=files.c.state)
-"""The state of a row that nobody works on any more."""
-
-Transition = Callable[[sa.Connection, int, Any], list[Any]]
-
-
-def change(states: Sequence[State], *names: str, **values: Any) -> Prepared:
-    """Change the row `b_id` if it is in one of these states: columns of these names to parameters of the same names."""
-    return Prepared(_change(states, *names, **values))
-
-
-def _held(states: Sequence[State], *names: str, **values: Any) -> sa.Update:
-    """As `change`, if `b_owner` holds the row."""
-    return _change(states, *names, **values).where(files.c.owner.is_not_distinct_from(sa.bindparam("b_owner")))
-
-
-def _change(states: Sequence[State], *names: str, **values: Any) -> sa.Update:
-    fits = files.c.state.in_([sa.literal_column(f"'{state.value}'") for state in states])
-    given = {name: sa.bindparam(name, type_=files.c[name].type) for name in names}
-    return sa.update(files).where(files.c.id == sa.bindparam("b_id"), fits).values(given | values)
-
-
-def error_values(error: DeliveryError, now: int) -> dict[str, Any]:
-    """What a row keeps of an error."""
-    return {"error": type(error).__name__, "reason": str(error), "failed_at": now}
-
-
-_GRANTED = Prepared(_held([State.UPLOADING], *_NO_GRANT))
+_GRANTED = Prepared(held([State.UPLOADING], *NO_GRANT))
 
 
 def granted(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int, Grant]]) -> list[bool]:
@@ -110,14 +51,14 @@ def granted(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int, Gra
 
 _RECEIPT = ("md5", "etag", "verified", "status", "request_id", "origin", "started_at", "finished_at")
 _UPLOADED = Prepared(
-    _held(
+    held(
         [State.UPLOADING],
         *("target", "duplicate_of", "due_at", *_RECEIPT),
         state=sa.literal_column(f"'{State.UPLOADED}'"),
         attempts=sa.literal_column("0"),
         error=sa.null(),
         reason=sa.null(),
-        **_NO_GRANT,
+        **NO_GRANT,
     ).returning(files.c.feed)
 )
 
@@ -168,7 +109,7 @@ def _uploaded_again(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, 
 
 _WAS_SENT = files.c.duplicate_of.is_(None)
 _ARCHIVED = Prepared(
-    _held(
+    held(
         [State.UPLOADED],
         *("closed_at", "destination", "left_in_place"),
         owner=sa.null(),
@@ -209,13 +150,13 @@ def _archived_again(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, 
 
 
 _REJECTED = Prepared(
-    _held(
+    held(
         [State.UPLOADING],
         *("closed_at", "error", "reason", "failed_at"),
         state=sa.literal_column(f"'{State.REJECTED}'"),
         owner=sa.null(),
         left_in_place=sa.true(),
-        **_NO_GRANT,
+        **NO_GRANT,
     )
 )
 
@@ -261,12 +202,12 @@ def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[b
 
 
 _GONE = Prepared(
-    _held(
+    held(
         [State.QUEUED, State.UPLOADING],
         "closed_at",
         state=sa.literal_column(f"'{State.GONE}'"),
         owner=sa.null(),
-        **_NO_GRANT,
+        **NO_GRANT,
     )
 )
 
@@ -278,18 +219,18 @@ def gone(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int]]) -> l
 
 def _failing(**values: Any) -> Prepared:
     return Prepared(
-        _held(
+        held(
             OPEN_STATES,
             *("due_at", "error", "reason", "failed_at"),
             owner=sa.null(),
-            state=_BACK,
+            state=BACK,
             attempts=files.c.attempts + sa.bindparam("counted", type_=sa.Integer),
             **values,
         )
     )
 
 
-_FAILED = {True: _failing(), False: _failing(**_NO_GRANT)}
+_FAILED = {True: _failing(), False: _failing(**NO_GRANT)}
 """By whether the grant is kept."""
 
 
@@ -307,7 +248,7 @@ def failed(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Failure]]
     return [True] * len(items)
 
 
-_PUT_BACK = Prepared(_held(OPEN_STATES, owner=sa.null(), state=_BACK))
+_PUT_BACK = Prepared(held(OPEN_STATES, owner=sa.null(), state=BACK))
 
 
 def put_back(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, int]]) -> list[bool]:
@@ -335,11 +276,6 @@ def release(conn: sa.Connection, now: int, owners: Sequence[str | None]) -> list
     return [
         put_back_all(conn, files.c.owner.is_not(None) if owner is None else files.c.owner == owner) for owner in owners
     ]
-
-
-def put_back_all(conn: sa.Connection, which: sa.ColumnElement[bool]) -> int:
-    """Give up the claims of these open rows, whoever holds them, grants kept; returns how many."""
-    return conn.execute(sa.update(files).where(is_open, which).values(state=_BACK, owner=None)).rowcount
 
 
 _AGAIN: dict[Transition, Transition] = {

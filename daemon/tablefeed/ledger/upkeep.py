@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from tablefeed.ledger.changes import change
 from tablefeed.ledger.schema import datasets, files, is_closed, is_left
-from tablefeed.ledger.transitions import change
 from tablefeed.model import State
 
 
