@@ -467,7 +467,6 @@ class PostgresMachine(LedgerMachine):
     def break_off(self, numbers: dict[int, tuple[str, int]], queued: list[FileVersion] | None) -> None:
         """The server ends the daemon's connection: what is done next is done on another, and once."""
         self.end_sessions()
-        self.model.connect_anew()
         self.change_at_once(numbers, queued)
 
     def end_sessions(self) -> None:

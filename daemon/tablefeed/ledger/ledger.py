@@ -218,8 +218,7 @@ class Ledger(Books):
         self._held.pop(entry_id, None)
 
     async def _last(self, entry_id: int, work: Awaitable[R]) -> R:
-        """What ends the work on a row. Only then it is let go of: a connection that is made anew meanwhile puts back
-        what nobody works on."""
+        """What ends the work on a row, which is let go of when that is durable."""
         try:
             return await work
         finally:
