@@ -94,6 +94,12 @@ OF_ONE_ROW = (
 )
 
 
+DONE = {
+    "uploaded": (State.UPLOADED,),
+    "archived": (State.ARCHIVED, State.SKIPPED),
+    "rejected": (State.REJECTED,),
+}
+"""What transitions lead to that count as done where they are found so after a lost connection."""
 WAYS = (
     ("granted", "uploaded", "archived"),
     ("granted", "uploaded", "failed"),
@@ -467,7 +473,13 @@ class PostgresMachine(LedgerMachine):
     def break_off(self, numbers: dict[int, tuple[str, int]], queued: list[FileVersion] | None) -> None:
         """The server ends the daemon's connection: what is done next is done on another, and once."""
         self.end_sessions()
-        self.change_at_once(numbers, queued)
+        # What is there already counts as done by the try whose answer was lost.
+        news = {at: way for at, way in numbers.items() if self.state_of(at) not in DONE.get(way[0], ())}
+        self.change_at_once(news, queued)
+
+    def state_of(self, number: int) -> State | None:
+        row = self.model.rows.get(self.pick(number))
+        return row.state if row else None
 
     def end_sessions(self) -> None:
         mine = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'tablefeed one'"
