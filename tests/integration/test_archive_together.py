@@ -35,7 +35,8 @@ async def test_moves_made_together_look_at_their_directories_once(root: Path, mo
         return stat(path, *arguments, **options)
 
     def counted_lstat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
-        asked["files"] += 1
+        if str(path).startswith(str(root)):  # other threads of this process look at other files
+            asked["files"] += 1
         return lstat(path, *arguments, **options)
 
     async with archiving() as archiver:
