@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from datetime import datetime
 from pathlib import Path
 
+from bench.model import Plan
 from bench.processes import Spent, cpu_of
 from bench.servers import ended
 from support.daemon import Site, clean_environ
@@ -135,6 +136,11 @@ async def deliver(place: Site, count: int, *under: str, beside: Beside = nothing
     if archived != count:
         raise RuntimeError(f"{archived} of {count} files are in the archive")
     return Spent(seconds, cpu)
+
+
+def settle(plan: Plan) -> float:
+    """Seconds that the benchmark's files settle for: as long as by default, or less where nobody looks at figures."""
+    return plan.pick(2.0, 0.2)
 
 
 def make_files(directory: Path, count: int, size: int) -> list[Path]:

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.delivery import Beside, nothing, old_enough
+from bench.delivery import Beside, nothing, old_enough, settle
 from bench.life import archived, ask, living, site, watch_notes
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
 from bench.profile import Spy
@@ -22,8 +22,6 @@ GROWTH = 0.8
 """The slowest by the fastest, at least."""
 MANY = 0.7
 """Many feeds by one, at least."""
-SETTLE = "2s"
-"""As it is by default; the watch of a feed looks up more often where it is shorter."""
 _LEAST = 50
 """So many deliveries are waited for, however long that takes."""
 _SPARED = 10
@@ -103,7 +101,9 @@ async def _queued(plan: Plan, directory: Path, server: Nginx, count: int) -> _Ba
     root = directory / f"queue-{count}"
     place = site(root, server.base_url)
     drop = crowded(plan) if count == crowd(plan) else root / "drop"
-    place.feed(ORDERS, directory=str(drop), dataset_id="dataset-1", archive=str(root / "archive"), settle=SETTLE)
+    place.feed(
+        ORDERS, directory=str(drop), dataset_id="dataset-1", archive=str(root / "archive"), settle=f"{settle(plan)}s"
+    )
     if count == crowd(plan):
         return _Backlog(count, place, drop, await backlog(plan))
     make_files(drop, count)
@@ -140,6 +140,8 @@ class _Feeds:
     feeds: int
     files: int
     place: Site
+    settles: float
+    """Seconds that a file must have been quiet."""
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
@@ -157,7 +159,7 @@ class _Feeds:
 
 async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
     sizes = plan.pick(((1, 5_000), (500, 10)), ((1, 200), (20, 10)))
-    one, many = (_feeds(directory, server, *size) for size in sizes)
+    one, many = (_feeds(directory, server, *size, settle(plan)) for size in sizes)
     for _ in range(plan.runs):
         for each in (one, many):
             await _deliver_all(each)
@@ -194,19 +196,19 @@ async def _many(plan: Plan, directory: Path, server: Nginx) -> Row:
     )
 
 
-def _feeds(directory: Path, server: Nginx, feeds: int, files: int) -> _Feeds:
+def _feeds(directory: Path, server: Nginx, feeds: int, files: int, settles: float) -> _Feeds:
     place = site(directory / f"feeds-{feeds}", server.base_url)
     for number in range(feeds):
-        drop = place.feed(f"feed-{number:03}", dataset_id="dataset-1", settle=SETTLE)
+        drop = place.feed(f"feed-{number:03}", dataset_id="dataset-1", settle=f"{settles}s")
         make_files(drop, files, first=number * files)
-    return _Feeds(feeds, files, place)
+    return _Feeds(feeds, files, place, settles)
 
 
 async def _deliver_all(each: _Feeds, beside: Beside = nothing) -> None:
     """Deliver every file, then put everything back as it was."""
     ledger = each.place.ledger
     for drop in each.drops():
-        await old_enough(drop, 2.0)
+        await old_enough(drop, each.settles)
     async with living(each.place) as life:
         async with beside(life.pid):
             await life.until(lambda: archived(ledger) == each.feeds * each.files)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.delivery import Beside, deliver, make_files, nothing, old_enough, site
+from bench.delivery import Beside, deliver, make_files, nothing, old_enough, settle, site
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
 from bench.places import light_directory
 from bench.processes import Spent, run
@@ -107,9 +107,9 @@ class _Sample:
 
 async def _ours(plan: Plan, server: Nginx, count: int, *under: str, beside: Beside = nothing) -> _Sample:
     place = site(plan.scratch / "rates-ours", server.base_url)
-    directory = place.feed("orders", dataset_id="dataset-1", settle="2s")
+    directory = place.feed("orders", dataset_id="dataset-1", settle=f"{settle(plan)}s")
     make_files(directory, count, SIZE)
-    await old_enough(directory, 2.0)
+    await old_enough(directory, settle(plan))
     spent = await deliver(place, count, *under, beside=beside)
     shutil.rmtree(place.root)
     return _sample(spent, server, count)

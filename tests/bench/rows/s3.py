@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.delivery import Beside, deliver, make_files, nothing, old_enough, site
+from bench.delivery import Beside, deliver, make_files, nothing, old_enough, settle, site
 from bench.model import Bound, Claim, Plan, Row, Series, ratios
 from bench.places import light_directory
 from bench.processes import run
@@ -109,10 +109,10 @@ async def _ours(plan: Plan, count: int, beside: Beside = nothing) -> _Sample:
         }
         async with nginx(light / "nginx", tls=False, urls=urls) as server:
             place = site(root / "site", server.base_url)
-            directory = place.feed("orders", dataset_id="dataset-1", settle="2s")
+            directory = place.feed("orders", dataset_id="dataset-1", settle=f"{settle(plan)}s")
             directory.rmdir()
             (root / "files").rename(directory)
-            await old_enough(directory, 2.0)
+            await old_enough(directory, settle(plan))
             spent = await deliver(place, count, beside=beside)
         shutil.rmtree(root)
     return _Sample(count / spent.seconds, spent.cpu / count * 1e3)
