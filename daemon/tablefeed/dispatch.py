@@ -109,7 +109,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._ready: deque[Entry] = deque()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: dict[int, asyncio.Task[None]] = {}
+        """Who works on each row now."""
         self.ended = False
         """`run` claims nothing any more."""
 
@@ -132,14 +133,19 @@ class Dispatcher:
         self._stopping = True
         self._wake.set()
 
-    def cut_off(self) -> None:
-        """Break off the work on all files in flight: they are not this node's any more."""
-        for entry in self._ready:
+    def cut_off(self, is_ours: Callable[[int], bool]) -> None:
+        """Break off the work on the files in flight that are not this node's any more, by the ids of their rows.
+
+        What was claimed since is: nobody else would give it back.
+        """
+        lost = [entry for entry in self._ready if not is_ours(entry.id)]
+        self._ready = deque(entry for entry in self._ready if is_ours(entry.id))
+        for entry in lost:
             self._given_up(entry.id)
             self._end(entry)
-        self._ready.clear()
-        for worker in self._workers:
-            worker.cancel()
+        for entry_id, worker in self._workers.items():
+            if not is_ours(entry_id):
+                worker.cancel()
 
     @property
     def in_flight(self) -> int:
@@ -161,9 +167,7 @@ class Dispatcher:
                     entries = await self._claim()
                     self._ready.extend(entries)
                     for _ in entries:
-                        worker = workers.create_task(self._worker())
-                        self._workers.add(worker)
-                        worker.add_done_callback(self._workers.discard)
+                        workers.create_task(self._worker())
                     if not entries:
                         await self._sleep()
         finally:
@@ -172,9 +176,12 @@ class Dispatcher:
     async def _worker(self) -> None:
         while self._ready:
             entry = self._ready.popleft()
+            if task := asyncio.current_task():
+                self._workers[entry.id] = task
             try:
                 await self._work(entry)
             finally:
+                self._workers.pop(entry.id, None)
                 self._end(entry)
 
     def _end(self, entry: Entry) -> None:

@@ -13,6 +13,7 @@
     │   ├── GrantExpired       the URL is too old: another one, at once
     │   │   └── SignatureRefused   the URL's signature was refused
     │   ├── SourceChanged      the file is no longer the version that was queued
+    │   ├── LeaseLost          another node of the fleet has it: left to that one
     │   ├── FileRefused        this file can never be delivered: set aside
     │   └── FeedBlocked        the feed cannot deliver at all: paused and probed
     │       └── KeyRefused         the API refused the key

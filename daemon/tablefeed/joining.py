@@ -95,7 +95,7 @@ def make_fleet(
         means.ledger.node,
         settings.fleet.lease,
         sleep=asyncio.sleep,
-        lost=dispatcher.cut_off,
+        lost=lambda: dispatcher.cut_off(means.ledger.is_ours),
         came_free=came_free,
         counted=counted,
         beaten=pauses.hint,

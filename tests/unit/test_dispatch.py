@@ -411,3 +411,35 @@ async def test_a_clock_that_is_set_back_makes_no_retry_later(bench_clock: Clock)
     bench.dispatcher.wake("a")
     await bench.until(1)
     await bench.stop(running)
+
+
+async def test_what_is_another_nodes_is_cut_off_and_what_was_claimed_since_goes_on() -> None:
+    """Nobody would give back what this node holds, and works on no more; what ends makes room again."""
+    bench = Bench(Queue(orders=4), "orders")
+    running = asyncio.create_task(bench.dispatcher.run())
+    await bench.until(4)
+    bench.dispatcher.cut_off(lambda entry_id: entry_id > 2)
+    while bench.dispatcher.in_flight > 2:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert bench.dispatcher.in_flight == 2
+    bench.queue.waiting["orders"] = 1
+    bench.dispatcher.wake("orders")
+    await bench.until(5)
+    await bench.stop(running)
+    assert bench.dispatcher.in_flight == 0
+
+
+async def test_what_was_claimed_and_not_begun_is_given_up_where_it_is_another_nodes() -> None:
+    """The rest of the same claim is begun."""
+    bench = Bench(Queue(orders=4), "orders")
+    given_up: list[int] = []
+    bench.dispatcher._given_up = given_up.append
+    running = asyncio.create_task(bench.dispatcher.run())
+    while not bench.dispatcher._ready:
+        await asyncio.sleep(0)
+    bench.dispatcher.cut_off(lambda entry_id: entry_id > 3)
+    await bench.until(1)
+    assert (given_up, bench.dispatcher.in_flight) == ([1, 2, 3], 1)
+    await bench.stop(running)

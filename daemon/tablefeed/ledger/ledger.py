@@ -200,6 +200,10 @@ class Ledger(Books):
         self._held |= {entry.id: owner for entry in entries}
         return entries
 
+    def is_ours(self, entry_id: int) -> bool:
+        """Whether a row that is worked on here was claimed in this epoch, and not in one that is over."""
+        return self._held.get(entry_id) == self._owner
+
     def holds(self, entry_id: int) -> bool:
         """Whether a row is certainly nobody's but this node's: no lease can be over. For any thread."""
         if self._member is None:
