@@ -435,6 +435,14 @@ async def test_what_a_node_that_is_over_was_to_tell_is_told_by_another(site: Sit
     assert site.ask("SELECT node FROM outbox WHERE feed = 'own'") == "two"
 
 
+def test_nodes_with_long_names_have_connections_of_their_own() -> None:
+    """PostgreSQL cuts off what is longer than 63 bytes, and pods of a Deployment differ in their last letters alone."""
+    names = [postgres.session_name(f"{'plant' * 11}-{end}") for end in ("k2x9q", "k2x9r")]
+    assert len({*names}) == 2
+    assert {len(name) for name in names} == {63}
+    assert postgres.session_name("north") == "tablefeed north"
+
+
 async def until_it_may_scan(ledger: Ledger) -> None:
     async with asyncio.timeout(20):
         while not await ledger.may_scan("orders"):

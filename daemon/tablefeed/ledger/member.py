@@ -1,6 +1,6 @@
 """A daemon's part in a fleet: its name, its epoch and its lease, and what it locks on its connection.
 
-All methods but `is_certain` run on the ledger's thread.
+What changes the ledger runs on its thread; `now`, `is_certain`, `scans` and `renewed` may be asked and told anywhere.
 """
 
 import math

@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from tablefeed.errors import Conflict, DiskTrouble, Exit, LedgerRefused, LedgerUnusable
 
+_NAME_BYTES = 63
 CHANNEL = "tablefeed"
 """Where nodes tell each other that there is something to do."""
 _NODE, _SCAN, _ORDER, _SCHEMA = 0x7466_0001, 0x7466_0002, 0x7466_0003, 0x7466_0004
@@ -249,8 +250,9 @@ def session_of(connection: sa.Connection) -> Session:
 
 
 def session_name(node: str) -> str:
-    """What the connections of a node are called; PostgreSQL keeps 63 bytes of it."""
-    return f"tablefeed {node}"[:63]
+    """What a node's connections are called, in the 63 bytes that PostgreSQL keeps: long names differ at their end."""
+    name = f"tablefeed {node}"
+    return name if len(name) <= _NAME_BYTES else f"{name[: _NAME_BYTES - 9]}-{zlib.crc32(node.encode()):08x}"
 
 
 def is_postgres(connection: sa.Connection) -> bool:
