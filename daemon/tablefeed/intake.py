@@ -231,6 +231,7 @@ class Intake:
         try:
             self._is_ours = await self._others.may_scan(self._feed.name)
             if not self._is_ours:
+                self._pending = Pending(LIMIT)  # what waits here is the other node's to look at
                 self.first_scan.set()
                 self.scanned.clear()
                 return

@@ -28,6 +28,7 @@ from tablefeed import mounts
 from tablefeed.errors import DiskTrouble, FileRefused
 from tablefeed.intake import Intake
 from tablefeed.model import FileVersion, Order, Ready, State
+from tablefeed.others import Others
 
 FAR_FUTURE = 4_102_444_800.0
 
@@ -512,3 +513,35 @@ async def test_a_scan_gives_way_to_deliveries_unless_it_finds_what_is_to_be_deli
     await intake.settle_all(0.0)
     assert bool(rested) is rests
     assert all(seconds > 0 for seconds in rested)
+
+
+async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) -> None:
+    """What waited here waits there, so that nothing is due here again and again; what events tell is passed on."""
+    (root / "a.csv").write_text("1")
+    is_ours = [True, False, False]
+    passed_on: list[str] = []
+
+    async def may_scan(_: str) -> bool:
+        return is_ours.pop(0)
+
+    async def look(_: str, paths: Sequence[str]) -> None:
+        passed_on.extend(paths)
+
+    intake = Intake(
+        make_feed(root, settle=1_000.0),
+        Known("a.csv"),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda error: pytest.fail(str(error)),
+        on_recovered=lambda: None,
+        others=Others(may_scan, look),
+    )
+    assert [*await intake.settle_all(0.0)] == ["a.csv"]
+    assert intake.scanned.is_set()
+    assert await intake.settle_all(0.0) == {}
+    assert not intake.scanned.is_set(), "what stands before a strict feed's queue is not known here"
+    intake.hint("b.csv")
+    await intake.settle_all(0.0)
+    assert passed_on == ["b.csv"]
