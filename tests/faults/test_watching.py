@@ -249,6 +249,7 @@ async def test_a_directory_without_end_delays_no_other_feed(tmp_path: Path) -> N
         it.site.sections |= {"watch": {"rescan": "3s"}, "log": {"level": "info"}}
         touch(huge, MANY)
         async with running_daemon(it.site.config) as daemon:
+            await daemon.until_event("ready")
             began = time.monotonic()
             first = await latencies(it, daemon, small, lambda: queued_of(daemon, "huge") >= MANY)
             found = time.monotonic() - began
