@@ -1,7 +1,7 @@
 """What holds for all tests, and what most tests of the whole daemon begin with."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from support import postgres as server
+from support.alone import alone, beside_others
 from support.daemon import KEY, Site
 from support.postgres import Postgres, serving_postgres
 from tablefeed.lease import ignore_lease_breaks
@@ -18,6 +19,13 @@ ignore_lease_breaks()
 settings.register_profile("tests", settings.default, deadline=None)  # it would measure how busy the machine is
 settings.load_profile("tests")
 os.environ["BOTO_DISABLE_CRT"] = "true"  # with awscrt beside it botocore orders a URL's parameters in another way
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Around each test as a whole, so that its time limit does not run while it waits for its turn."""
+    with beside_others() if item.get_closest_marker("alone") is None else alone():
+        return (yield)
 
 
 @pytest.fixture

@@ -120,6 +120,7 @@ async def reload(site: Site, process: asyncio.subprocess.Process, bandwidth: obj
     return time.monotonic()
 
 
+@pytest.mark.alone
 async def test_a_reload_changes_the_bandwidth_of_uploads_under_way(tmp_path: Path) -> None:
     """Within a second of SIGHUP they go at the new rate, faster and slower; no restart is asked for."""
     store = Metering()

@@ -237,6 +237,7 @@ async def test_a_delivered_file_outlasts_a_bind_mount_that_goes_away(tmp_path: P
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.alone
 async def test_a_directory_without_end_delays_no_other_feed(tmp_path: Path) -> None:
     """While it is scanned for the first time, and again and again, small memory does, and others' files go on.
 

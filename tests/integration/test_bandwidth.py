@@ -113,6 +113,7 @@ async def measured(directory: Path, rate: int, count: int) -> Meter:
     return meter
 
 
+@pytest.mark.alone
 async def test_a_limit_holds_within_5_percent_over_ten_seconds(tmp_path: Path) -> None:
     """5 MiB/s with 1 and with 16 uploads: in the first ten seconds, in later ones, and for each of the 16 the same."""
     rate, counts = 5 * MIB, (1, 16)
@@ -127,6 +128,7 @@ async def test_a_limit_holds_within_5_percent_over_ten_seconds(tmp_path: Path) -
         assert max(share.values()) - min(share.values()) < 0.1 * max(share.values())
 
 
+@pytest.mark.alone
 async def test_a_low_limit_is_kept_without_stalls(tmp_path: Path) -> None:
     """Uploads that wait longer for their turn than the stall timeout are not given up, and send in small pieces."""
     rate, count, size = 64 * 2**10, 40, 8 * 2**10
@@ -201,6 +203,7 @@ async def test_a_refusal_is_heard_while_an_upload_waits_for_its_turn(tmp_path: P
                 await uploader.upload(tmp_path, version, grant_for(f"{origin}/a?X-Amz-Signature=a"), Progress(0))
 
 
+@pytest.mark.alone
 async def test_another_limit_is_in_force_at_once_for_all_that_wait(tmp_path: Path) -> None:
     """Raised, taken away and set by hand: uploads that wait at 20 KiB/s go on within a fraction of a second."""
     meter = Meter()
@@ -219,6 +222,7 @@ async def test_another_limit_is_in_force_at_once_for_all_that_wait(tmp_path: Pat
         assert time.monotonic() - begun < 1.5
 
 
+@pytest.mark.alone
 async def test_a_limit_takes_hold_of_uploads_that_had_none(tmp_path: Path) -> None:
     """What has gone at full speed goes on at the new rate."""
     meter = Meter()
@@ -232,6 +236,7 @@ async def test_a_limit_takes_hold_of_uploads_that_had_none(tmp_path: Path) -> No
     assert meter.within(changed + 1, changed + 3).total() == pytest.approx(2 * MIB, rel=0.1)
 
 
+@pytest.mark.alone
 async def test_an_upload_that_waits_is_cut_off_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The drain's end: no descriptor stays open, no turn stays taken, and the next upload gets the whole limit."""
     throttle = Throttle(16 * 2**10, time.time)
