@@ -163,7 +163,7 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     for feed in feeds:
         gates.relate(feed.name, feed.api.origin)
     slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name), clock=steady, grown=links.queued)
-    pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news), links, presigner, notices)
+    pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news, node), links, presigner, notices)
     links.dispatcher = dispatcher = _dispatcher(means, by_name, slots, gates, links, pipeline, pauses)
     alerts = Alerts(by_name, means.ledger, notices, links)
     links.webhooks = webhooks = alerts.webhooks(

@@ -14,10 +14,11 @@ log = structlog.get_logger("pipeline")
 class Outcomes:
     """Tells what happened, and opens and closes gates by it."""
 
-    def __init__(self, gates: Gates, listeners: News) -> None:
-        """`gates` are those that the dispatcher asks; `listeners` are told."""
+    def __init__(self, gates: Gates, listeners: News, node: str = "") -> None:
+        """`gates` are those that the dispatcher asks; `listeners` are told; `node`: what this one is in its fleet."""
         self._gates = gates
         self._news = listeners
+        self._sender = {"node": node} if node else {}
 
     def granted(self, feed: Feed, seconds: float, *, refreshed: bool) -> None:
         """The API gave a URL; `refreshed`: the file had one before."""
@@ -46,6 +47,7 @@ class Outcomes:
             verified=receipt.verified,
             request_id=receipt.request_id,
             attempts=entry.attempts + 1,
+            **self._sender,
         )
         self._gates.depend(feed.name, feed.api.origin, receipt.origin)
         self._works(feed, Place.DELIVERY)

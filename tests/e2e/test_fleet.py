@@ -15,7 +15,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from support.daemon import KEY, Daemon, Site, contents, rename_in, running_daemon
+from support.daemon import KEY, Daemon, Site, command, contents, rename_in, running_daemon
 from support.postgres import Postgres
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
@@ -135,8 +135,15 @@ async def test_one_node_delivers_from_a_ledger_on_postgresql(fleet: Fleet) -> No
     fleet.assert_clean(20)
 
 
+async def senders_by_history(site: Site) -> dict[str, str]:
+    """Which node sent each file, as `tablefeed history` of a node tells it."""
+    code, out, err = await command("history", "--json", "--config", str(site.config))
+    assert (code, err) == (0, "")
+    return {record["path"]: record["sender"] for record in map(json.loads, out.splitlines())}
+
+
 async def test_three_nodes_share_the_work(fleet: Fleet) -> None:
-    """Each file is delivered once and archived once, and none does a fifth more or less than its share."""
+    """Each file is delivered and archived once, no share is off by more than a fifth, and all know who sent which."""
     count = 900
     async with daemons(fleet, *NODES) as nodes:
         fleet.put(count)
@@ -147,6 +154,11 @@ async def test_three_nodes_share_the_work(fleet: Fleet) -> None:
     shares = {node: len(daemon.named("file_archived")) for node, daemon in nodes.items()}
     assert sum(shares.values()) == count
     assert all(0.8 <= share / (count / 3) <= 1.2 for share in shares.values()), shares
+    told = {node: daemon.named("file_delivered") for node, daemon in nodes.items()}
+    assert all({event["node"] for event in events} == {node} for node, events in told.items())
+    senders = {event["path"]: node for node, events in told.items() for event in events}
+    for node in NODES:
+        assert await senders_by_history(fleet.sites[node]) == senders
 
 
 async def test_nothing_is_lost_or_doubled_by_a_kill_a_stop_and_a_restart_of_the_database(fleet: Fleet) -> None:
@@ -255,6 +267,9 @@ async def test_any_node_shows_all_and_pauses_and_retries_for_all(tmp_path: Path,
         assert feed_of(told, "orders")["state"] == "paused"
         await asked(nodes["south"], "/api/feeds/orders/resume", {})
         await fleet.until_archived(4)
+        files = (await asked(nodes["north"], "/api/files"))["files"]
+        assert {it["sender"] for it in files if it["path"] == "large.csv"} == {"south"}
+        assert {it["sender"] for it in files} <= {"north", "south"}
 
         rename_in(own, "odd\udcff.csv", b"x")
         refused = (await until_told(nodes["north"], lambda it: it["files"]))["files"][0]

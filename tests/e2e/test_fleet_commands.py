@@ -47,7 +47,8 @@ async def test_commands_see_the_fleet_from_a_node_whose_daemon_does_not_run(
     async with running_daemon(south.config) as daemon:
         await daemon.until_event("ready")
         rename_in(own, "small.csv", b"x")
-        await daemon.until_event("file_archived")
+        rename_in(tmp_path / "share", "tiny.csv", b"x")
+        await daemon.until_event("file_archived", 2)
         rename_in(own, "large.csv", b"much too large")
         rename_in(tmp_path / "share", "huge.csv", b"much too large")
         ids = await until_refused(daemon, postgres, url, 2)
@@ -70,13 +71,15 @@ async def test_commands_see_the_fleet_from_a_node_whose_daemon_does_not_run(
         assert [(it["name"], it["here"]) for it in told["fleet"]["nodes"]] == [("south", True)]
 
         code, out, _ = await run(north, "history", "--node", "south", "--json")
-        assert {(it["path"], it["node"]) for it in map(json.loads, out.splitlines())} == {
-            ("small.csv", "south"),
-            ("large.csv", "south"),
+        assert {(it["path"], it["node"], it["sender"]) for it in map(json.loads, out.splitlines())} == {
+            ("small.csv", "south", "south"),
+            ("large.csv", "south", None),
         }
         code, out, _ = await run(north, "history")
-        assert out.splitlines()[0].split()[:3] == ["ID", "WHEN", "NODE"]
+        assert out.splitlines()[0].split()[:4] == ["ID", "WHEN", "NODE", "SENDER"]
         assert any("shared" in line and "huge.csv" in line for line in out.splitlines())
+        [line] = [line for line in out.splitlines() if "tiny.csv" in line]
+        assert line.split()[3:6] == ["shared", "south", "common"]
 
         code, out, err = await run(north, "retry", "--all")
         assert (code, out.splitlines()[-1]) == (1, "1 file put back.")

@@ -378,6 +378,7 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
         return server.take(request, body)
 
     url = postgres.database()
+    (share := tmp_path / "share").mkdir()
     async with serving(Server(put)) as origin, AsyncExitStack() as stack:
         sites, daemons = {}, {}
         for name in ("north", "south"):
@@ -386,6 +387,7 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
             sites[name].sections = {"ledger": {"url": url}, "fleet": {"node": name, "lease": "60s"}}
             listen(sites[name])
             sites[name].feed(f"of-{name}", dataset_id="d")
+            sites[name].feed("common", dataset_id="d", directory=str(share), shared=True)
             daemons[name] = await stack.enter_async_context(running_daemon(sites[name].config))
             await daemons[name].until_event("ready")
         for number in range(2):
@@ -416,7 +418,15 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
             postgres.execute(url.rpartition("/")[2], "UPDATE nodes SET lease_until = 0 WHERE name = 'south'")
             await expect(page.get_by_role("region", name="What is in the way")).to_contain_text("Node south is away")
             await expect(page.get_by_role("heading", level=1)).to_contain_text("wait for a node that is away: south")
-        go_on.set()
+            go_on.set()
+            (share / "all.csv").write_bytes(b"x")
+            sent = page.locator("#records tr.record", has_text="all.csv")
+            await expect(sent).to_contain_text("sent by north")
+            await page.get_by_role("button", name="Details of all.csv").click()
+            await expect(page.locator("#records tr.details:visible")).to_contain_text("Sent bynorth")
+            waits = page.locator("#records tr.record", has_text="export-0.csv")
+            await expect(waits).to_contain_text("on south")
+            await expect(waits).not_to_contain_text("sent by")
         assert await daemons["north"].end() == 0
 
 

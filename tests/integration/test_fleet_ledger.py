@@ -306,6 +306,22 @@ async def test_who_was_let_in_once_outlasts_a_refusal(site: Site, monkeypatch: p
     site.ask("DROP ROLE changing")
 
 
+async def test_the_sender_is_who_delivered_and_not_who_moved(site: Site) -> None:
+    """Nor one whose lease was over when it told of its delivery."""
+    now = Steady()
+    async with site.node("one") as one, site.node("two", now=now) as two:
+        await one.enqueue(files(2))
+        moves, late = await one.claim(want())
+        assert await one.uploaded(moves.id, RECEIPT)
+        await taken_over(site, "one", two, now)
+        assert not await one.uploaded(late.id, RECEIPT)
+        assert {entry.id for entry in await two.claim(want())} == {moves.id, late.id}
+        assert await two.uploaded(late.id, RECEIPT)
+        for entry in (moves, late):
+            assert await two.archived(Closing(entry.id))
+    assert site.ask("SELECT state, sender FROM files ORDER BY id") == "archived|one\narchived|two"
+
+
 async def test_strict_feeds_are_in_order_across_nodes(site: Site) -> None:
     """One file at a time, the first of all, whichever node asks."""
     order = []

@@ -12,18 +12,16 @@ from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tablefeed.ledger
-from support.ledgers import GRANT, RECEIPT, Clock, joined, opened, states, version
+from support.ledgers import GRANT, RECEIPT, Clock, joined, migrations, opened, states, upgraded, version
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
-from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want
+from tablefeed.history import plain
+from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, records
 from tablefeed.ledger.schema import HEAD, FsPath, files, metadata
 from tablefeed.model import FileVersion, Order, State
 
@@ -73,6 +71,20 @@ async def test_a_file_goes_through_its_states(ledger: Ledger) -> None:
     assert await ledger.claim(ONE) == [], "it is still ours until it is archived"
     assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))
     assert await ledger.counts() == {}
+
+
+async def test_who_sent_a_file_is_kept_where_there_is_a_fleet(ledger: Ledger) -> None:
+    """With the receipt, and when nobody holds the row any more; a file that was not sent has no sender."""
+    await ledger.enqueue([version("sent.csv"), version("same.csv"), version("refused.csv")])
+    entries = {entry.version.path: entry.id for entry in await ledger.claim(MANY)}
+    await ledger.uploaded(entries["sent.csv"], RECEIPT)
+    await ledger.uploaded(entries["same.csv"], RECEIPT, duplicate_of=entries["sent.csv"])
+    await ledger.rejected(entries["refused.csv"], REFUSED)
+    for path in ("sent.csv", "same.csv"):
+        await ledger.archived(Closing(entries[path], f"/archive/{path}"))
+    with records.opened(ledger._url) as beside:
+        found = {record.path: plain(record)["sender"] for record in beside.find(records.Search())}
+    assert found == {"sent.csv": ledger.node or None, "same.csv": None, "refused.csv": None}
 
 
 async def test_at_most_one_row_per_path_is_open(ledger: Ledger) -> None:
@@ -362,9 +374,7 @@ async def test_migrations_make_what_the_statements_expect(ledger: Ledger) -> Non
         options = {"include_object": lambda _, name, *__: name not in other}
         differences = compare_metadata(MigrationContext.configure(conn, opts=options), metadata)
     assert differences == []
-    config = Config()
-    config.set_main_option("script_location", str(Path(tablefeed.ledger.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+    assert ScriptDirectory.from_config(migrations()).get_current_head() == HEAD
 
 
 async def test_a_strict_claim_is_of_the_first_file_and_no_other(ledger: Ledger, clock: Clock) -> None:
@@ -493,28 +503,62 @@ async def test_a_wait_that_a_wrong_clock_has_made_ends_with_the_next_start(tmp_p
         assert [entry.version.path for entry in await ledger.claim(MANY)] == ["ahead.csv"]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0003", "0005"])
 async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, revision: str) -> None:
     """Its rows keep all they had, and those that wait for their move are found."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    connection = sa.create_engine(url).connect()
-    config = Config()
-    config.set_main_option("script_location", str(Path(tablefeed.ledger.__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
-    connection.execute(
-        sa.text(
-            "INSERT INTO files (feed, path, device, inode, size, mtime_ns, state, queued_at, due_at, attempts, "
-            "left_in_place) VALUES ('orders', 'a.csv', 1, 1, 10, 5, 'queued', 7, 7, 2, 0),"
-            "('orders', 'b.csv', 1, 1, 10, 5, 'uploaded', 8, 8, 0, 0)"
+    upgraded(url, revision)
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO files (feed, path, device, inode, size, mtime_ns, state, queued_at, due_at, attempts, "
+                "left_in_place) VALUES ('orders', 'a.csv', 1, 1, 10, 5, 'queued', 7, 7, 2, 0),"
+                "('orders', 'b.csv', 1, 1, 10, 5, 'uploaded', 8, 8, 0, 0)"
+            )
         )
-    )
-    connection.commit()
     connection.engine.dispose()
     async with opened(tmp_path / "ledger.db") as ledger:
         moved, entry = await ledger.claim(MANY)
     assert (entry.version, entry.queued_at, entry.attempts) == (version(), 7, 2)
     assert (moved.version, moved.state) == (version("b.csv"), State.UPLOADED)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_no_row_is_written_for_the_column_of_senders(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    """A ledger with millions of rows is as quick to bring up to date as an empty one; old rows have no sender."""
+    if kind == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        url = request.getfixturevalue("postgres").empty_database()
+    upgraded(url, "0005")
+    made = sa.create_engine(url)
+
+    def pages() -> list[object]:
+        """What holds the rows: the pages of the file, or the number of the table's file and the writer of each row."""
+        if kind == "sqlite":
+            raw = (tmp_path / "ledger.db").read_bytes()
+            return [raw[start : start + 4096] for start in range(0, len(raw), 4096)]
+        with made.connect() as connection:
+            return [*connection.execute(sa.text("SELECT pg_relation_filenode('files'), ctid, xmin::text FROM files"))]
+
+    with made.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO files (feed, path, device, inode, size, mtime_ns, state, queued_at, due_at, attempts, "
+                "left_in_place) VALUES ('orders', :path, 1, 1, 10, 5, 'archived', 7, 7, 0, false)"
+            ),
+            [{"path": f"{number}.csv"} for number in range(3_000)],
+        )
+    made.dispose()
+    before = pages()
+    upgraded(url, HEAD)
+    changed = sum(one != other for one, other in zip(before, pages(), strict=True))
+    with made.connect() as connection:
+        found = connection.execute(sa.select(files.c.sender, sa.func.count()).group_by(files.c.sender)).all()
+    made.dispose()
+    assert found == [(None, 3_000)]
+    assert len(before) > 40
+    assert changed <= (6 if kind == "sqlite" else 0), "the schema and its version, and no row"
 
 
 async def on_its_thread(ledger: Ledger, do: Callable[[sqlite3.Connection], T]) -> T:

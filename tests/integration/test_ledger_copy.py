@@ -15,7 +15,7 @@ from support.postgres import Postgres
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Want, engine, exclusive, nodes, postgres, sides
 from tablefeed.ledger.copy import Copied, copy_ledger
-from tablefeed.ledger.schema import announced, datasets, feeds, files, outbox
+from tablefeed.ledger.schema import HEAD, announced, datasets, feeds, files, outbox
 from tablefeed.ledger.sides import Place, placed
 from tablefeed.model import Notice, Order
 
@@ -170,6 +170,17 @@ async def test_every_row_is_the_same_on_the_other_side(database: Databases, one:
                 row |= {"owner": None, "lease_until": None}
                 row["state"] = "queued" if row["state"] == "uploading" else row["state"]
         assert rows(target, table) == expected
+
+
+async def test_who_sent_a_file_is_known_on_either_side(database: Databases) -> None:
+    """On the way to SQLite and back, also where the node has another name by then: it is the name of that time."""
+    first, second, third = database("postgres"), database("sqlite"), database("postgres")
+    await filled(first)
+    await moved(first, second)
+    await moved(second, third, placed(from_server=False, to_server=True, node="two", host="one"))
+    sent = sa.select(files.c.path, files.c.sender).where(files.c.sender.is_not(None))
+    for url in (first, second, third):
+        assert {*_ask(url, sent)} == {("a.csv", "one"), ("left.csv", "one"), ("moves.csv", "one")}
 
 
 @across
@@ -471,9 +482,9 @@ async def test_a_database_of_something_else_is_left_alone(database: Databases, k
 @pytest.mark.parametrize(
     ("schema", "told"),
     [
-        ("0004", r"an older tablefeed \(schema 0004, not 0005\)\. Start its daemon once with this version"),
-        ("9999", r"another version of tablefeed \(schema 9999, not 0005\)"),
-        ("0005-unfinished", "is a copy that was not finished"),
+        ("0004", rf"an older tablefeed \(schema 0004, not {HEAD}\)\. Start its daemon once with this version"),
+        ("9999", rf"another version of tablefeed \(schema 9999, not {HEAD}\)"),
+        (f"{HEAD}-unfinished", "is a copy that was not finished"),
     ],
 )
 async def test_a_source_of_another_schema_is_told(database: Databases, kind: str, schema: str, told: str) -> None:
@@ -497,7 +508,7 @@ async def test_a_target_of_another_schema_with_rows_is_left_alone(database: Data
     async with daemon(target) as ledger:
         await ledger.know(["orders"])
     change(target, sa.text("UPDATE alembic_version SET version_num = '0004'"))
-    with pytest.raises(LedgerUnusable, match=r"has rows, and another schema \(0004, not 0005\)"):
+    with pytest.raises(LedgerUnusable, match=rf"has rows, and another schema \(0004, not {HEAD}\)"):
         await moved(source, target)
 
 

@@ -7,14 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from alembic import command
-from alembic.config import Config
 
-from support.ledgers import joined, version
+from support.ledgers import joined, upgraded, version
 from support.postgres import PASSWORD, Postgres
 from tablefeed.errors import Exit, LedgerUnusable
 from tablefeed.ledger import engine
@@ -184,22 +181,10 @@ def test_a_newer_ledger_is_left_to_its_own_version(postgres: Postgres) -> None:
     assert (code, f"another version of tablefeed (schema 9999, not {HEAD})" in text) == (73, True)
 
 
-def older(url: str) -> None:
-    """Make a ledger of the first version."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(engine.__file__).parent / "migrations"))
-    made = engine.make_engine(url)
-    with made.connect() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.commit()
-    made.dispose()
-
-
 def test_an_older_ledger_is_brought_up_to_date_by_one_of_two(postgres: Postgres) -> None:
     """The other waits; before that a command says what the ledger is, and `check` what will become of it."""
     url = postgres.empty_database()
-    older(url)
+    upgraded(url, "0001")
     text, code = refused(url, history)
     assert (code, f"another version of tablefeed (schema 0001, not {HEAD})" in text) == (73, True)
     assert "which the next start brings up to date" in inspect_ledger(url)

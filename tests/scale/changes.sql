@@ -12,7 +12,8 @@ UPDATE files SET grant_url = 'https://store.example/bucket/tenant-123/table-456/
   grant_expires_at = 1700003600000, grant_lifetime_ms = 3600000, grant_headers = '{{}}'
 WHERE id = :{id} AND state = 'uploading' AND owner = 'node-1/1';
 
-UPDATE files SET state = 'uploaded', target = 'https://api.example/tenant/tenant-123/datatable/table-456',
+UPDATE files SET state = 'uploaded', sender = 'node-1',
+  target = 'https://api.example/tenant/tenant-123/datatable/table-456',
   md5 = '0123456789abcdef0123456789abcdef', etag = '"0123456789abcdef0123456789abcdef"', verified = true, status = 200,
   request_id = 'r-1', origin = 'https://store.example', started_at = 1700000000000, finished_at = 1700000001000,
   attempts = 0, grant_url = NULL, grant_expires_at = NULL, grant_lifetime_ms = NULL, grant_headers = NULL

@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from alembic import command
+from alembic.config import Config
+
+import tablefeed.ledger
 from tablefeed.clock import steady
-from tablefeed.ledger import Ledger
+from tablefeed.ledger import Ledger, engine
 from tablefeed.ledger.member import Member
 from tablefeed.model import FileVersion, Grant, Receipt
 
@@ -78,6 +82,24 @@ RECEIPT = Receipt(
     started_at=1_700_000_000_000,
     finished_at=1_700_000_001_000,
 )
+
+
+def migrations() -> Config:
+    """The migrations, as Alembic is given them."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(tablefeed.ledger.__file__).parent / "migrations"))
+    return config
+
+
+def upgraded(url: str, revision: str) -> None:
+    """Bring a ledger to this version of its schema, as a program of that time did."""
+    config = migrations()
+    made = engine.make_engine(url)
+    with made.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+    made.dispose()
 
 
 def states(ledger: Path, feed: str) -> dict[str, str]:

@@ -58,14 +58,14 @@ def history(
 
 def _show(records: list[Record], *, with_nodes: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "WHEN", *(["NODE"] if with_nodes else []), "FEED", "STATE", "SIZE", "FILE", "WHAT"):
+    for name in ("ID", "WHEN", *(["NODE", "SENDER"] if with_nodes else []), "FEED", "STATE", "SIZE", "FILE", "WHAT"):
         table.add_column(name, justify="right" if name in ("ID", "SIZE") else "left", overflow="fold")
     for record in records:
         when = datetime.fromtimestamp(record.changed_at / 1000).astimezone()
         table.add_row(
             str(record.id),
             when.strftime("%Y-%m-%d %H:%M:%S"),
-            *([Text(shown(record.node) or "shared")] if with_nodes else []),
+            *([Text(shown(record.node) or "shared"), Text(shown(record.sender or ""))] if with_nodes else []),
             record.feed,
             Text(record.state, style=_COLORS.get(State(record.state), "")),
             format_size(record.size),

@@ -32,6 +32,8 @@ class Delivery:
     """The row that delivered it, where this one was not sent itself."""
     notice: Notice | None = None
     """What the feed's webhook is to be told of it."""
+    node: str = ""
+    """Which node tells; empty: there is no fleet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ class Ledger(Books):
         `target`: the datatable in full; `duplicate_of`: the row that delivered the content, when this one did not;
         `notice`: for the feed's webhook, in the same transaction. False: the row is not this node's any more.
         """
-        delivery = Delivery(entry_id, receipt, target, duplicate_of, notice)
+        delivery = Delivery(entry_id, receipt, target, duplicate_of, notice, self.node)
         return bool(await self._see_through(transitions.uploaded, (self._held.get(entry_id), delivery)))
 
     async def archived(self, closing: Closing) -> bool:

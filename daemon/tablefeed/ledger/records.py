@@ -55,6 +55,8 @@ class Record:
     dropped_at: int | None
     node: str = ""
     """In whose directory the file lies; empty: there is no fleet, or all nodes share the directory."""
+    sender: str | None = None
+    """The node that delivered it; None: none did, or there is no fleet."""
 
     @property
     def version(self) -> FileVersion:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; what a ledger must be at for this program to use it."""
 
 
@@ -106,6 +106,7 @@ files = Table(
         server_default="",
         comment="in whose directory the file lies; empty: there is no fleet, or all nodes share the directory",
     ),
+    Column("sender", Text, comment="the node that delivered it; null: none did, or there is no fleet"),
     sqlite_autoincrement=True,
 )
 

@@ -53,7 +53,7 @@ _RECEIPT = ("md5", "etag", "verified", "status", "request_id", "origin", "starte
 _UPLOADED = Prepared(
     held(
         [State.UPLOADING],
-        *("target", "duplicate_of", "due_at", *_RECEIPT),
+        *("target", "duplicate_of", "sender", "due_at", *_RECEIPT),
         state=sa.literal_column(f"'{State.UPLOADED}'"),
         attempts=sa.literal_column("0"),
         error=sa.null(),
@@ -81,6 +81,7 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Deliver
             "b_owner": owner,
             "target": item.target,
             "duplicate_of": item.duplicate_of,
+            "sender": None if item.duplicate_of is not None else item.node or None,
             "due_at": now,
             "md5": receipt.md5,
             "etag": receipt.etag,

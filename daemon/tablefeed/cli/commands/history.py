@@ -44,7 +44,8 @@ def history(
     """Show what happened to each file, the latest last.
 
     It reads the ledger, so the daemon may run or not. With --json each delivered file has the receipt that proves it:
-    bytes, MD5, ETag, HTTP status, request id and times.
+    bytes, MD5, ETag, HTTP status, request id and times. In a fleet, `node` is where it lies, empty for a shared
+    directory, and `sender` the node that delivered it.
 
     Examples:
 

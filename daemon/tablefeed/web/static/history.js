@@ -103,7 +103,7 @@ export class History {
     const id = `details-${file.id}`;
     return h("tr", { role: "row", class: "record" },
       h("td", { role: "cell", class: "when", "data-part": "when" }),
-      h("td", { role: "cell", class: "feed" }, visible(file.feed), file.node && h("span", { class: "sub" }, `on ${visible(file.node)}`)),
+      h("td", { role: "cell", class: "feed" }, visible(file.feed), h("span", { class: "sub", "data-part": "node", hidden: true })),
       h("td", { role: "cell", class: "state" }, h("span", { class: "pill", "data-part": "state" })),
       h("td", { role: "cell", class: "size" }, size(file.size)),
       h("td", { role: "cell", class: "where" }, h("bdi", { class: "file" }, visible(file.path)), h("span", { class: "sub", "data-part": "what" })),
@@ -143,8 +143,17 @@ export class History {
       pill.className = `pill ${SIGNS[file.state] || "wait"}`;
       pill.replaceChildren(icon(SIGNS[file.state] || "wait"), h("span", {}, file.state === "rejected" ? "refused" : file.state));
     }
+    const nodes = whose(file);
+    show(part(element, "node"), nodes !== "");
+    text(part(element, "node"), nodes);
     text(part(element, "what"), file.what === file.destination ? visible(file.what) : sentence(file.what));
   }
+}
+
+// In a fleet: where a file lies, and who sent it where that says more.
+function whose(file) {
+  const by = file.sender && file.sender !== file.node && `sent by ${visible(file.sender)}`;
+  return [file.node && `on ${visible(file.node)}`, by].filter(Boolean).join(", ");
 }
 
 function receipt(file) {
@@ -170,6 +179,7 @@ function receipt(file) {
     ["Request id", file.request_id],
     ["Store", file.origin],
     ["Node", file.node],
+    ["Sent by", file.sender],
     ["Datatable", file.target],
     ["Same content as", file.duplicate_of && String(file.duplicate_of)],
     ["Lies at", file.removed_at ? null : file.destination],
