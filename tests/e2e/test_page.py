@@ -420,6 +420,7 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
             await expect(page.get_by_role("heading", level=1)).to_contain_text("wait for a node that is away: south")
             go_on.set()
             (share / "all.csv").write_bytes(b"x")
+            await daemons["north"].until_event("file_archived")
             sent = page.locator("#records tr.record", has_text="all.csv")
             await expect(sent).to_contain_text("sent by north")
             await page.get_by_role("button", name="Details of all.csv").click()
