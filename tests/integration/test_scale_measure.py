@@ -12,6 +12,9 @@ from scale.measure import script, tables
 PROGRAMS = binaries()
 COMMITS = "SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres';"
 
+BESIDES = 40
+"""More transactions than the questions of this test, pgbench's own and autovacuum's are together."""
+
 
 def commits(server: Cluster) -> int:
     """Transactions until now; processes tell theirs when they end."""
@@ -31,7 +34,7 @@ def test_the_scripts_lead_files_through_all_changes() -> None:
         done = server.sql("SELECT state, feed, count(*), count(grant_url) FROM files GROUP BY 1, 2;")
         seen = server.sql("SELECT name FROM feeds WHERE arrived_at > 0 AND delivered_at > 0;")
     assert done == f"archived|7|{3 * run.scripts}|0"
-    assert made == pytest.approx(CHANGES * run.scripts, rel=0.05)
+    assert 0 <= made - CHANGES * run.scripts < BESIDES
     assert seen == "7"
     assert run.cpu > 0
     assert run.connection > 2**20
