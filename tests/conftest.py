@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,6 +45,19 @@ def site(tmp_path: Path, sandbox: RunningSandbox) -> Site:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL for all tests of a process; each makes itself a database."""
+    with _cluster() as running_server:
+        yield running_server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for a test that ends it: what others left in a shared one would be flushed before it is back."""
+    with _cluster() as running_server:
+        yield running_server
+
+
+@contextmanager
+def _cluster() -> Iterator[Postgres]:
     if server.programs() is None:
         pytest.skip(server.REMEDY)
     # Not below pytest's own directory, which only its user may enter.

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -60,20 +61,22 @@ async def test_changes_while_a_file_waits(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         orders = it.feed()
         drop_all(orders)
-        holders = [(orders / name).open("r+b") for name in CHANGES]
-        async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
-            await it.control(daemon, orders)
-            change_all(orders)
-            await it.control(daemon, orders)
-            assert [name for name, _ in it.sent()] == ["replaced.csv"]  # nobody has the new one open
-            for holder in holders:
-                holder.close()
-            await daemon.until(ended(daemon, "appended.csv", "truncated.csv"))
-            await it.control(daemon, orders)
-            assert "unreadable.csv" not in it.archived()
-            (orders / "unreadable.csv").chmod(0o600)
-            await daemon.until(ended(daemon, *EXPECTED))
-            assert await daemon.end() == 0
+        with ExitStack() as holders:
+            for name in CHANGES:
+                holders.enter_context((orders / name).open("r+b"))
+            async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
+                await it.control(daemon, orders)
+                change_all(orders)
+                await daemon.until(ended(daemon, "replaced.csv"))  # nobody has the new one open
+                await it.control(daemon, orders)
+                assert [name for name, _ in it.sent()] == ["replaced.csv"]
+                holders.close()
+                await daemon.until(ended(daemon, "appended.csv", "truncated.csv"))
+                await it.control(daemon, orders)
+                assert "unreadable.csv" not in it.archived()
+                (orders / "unreadable.csv").chmod(0o600)
+                await daemon.until(ended(daemon, *EXPECTED))
+                assert await daemon.end() == 0
         assert_all_ended_well(it, daemon)
         assert it.sent() == sorted(EXPECTED.items())
         assert len(it.store.puts) == it.store.grants

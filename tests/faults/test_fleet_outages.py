@@ -90,13 +90,26 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Stage]:
-    (tmp_path / "share").mkdir()
-    database = postgres.empty_database().rpartition("/")[2]
+    async with staged(tmp_path, postgres) as made:
+        yield made
+
+
+@pytest.fixture
+async def own_stage(tmp_path: Path, own_postgres: Postgres) -> AsyncIterator[Stage]:
+    """With a PostgreSQL that may be ended."""
+    async with staged(tmp_path, own_postgres) as made:
+        yield made
+
+
+@asynccontextmanager
+async def staged(root: Path, server: Postgres) -> AsyncIterator[Stage]:
+    (root / "share").mkdir()
+    database = server.empty_database().rpartition("/")[2]
     role = f"role_{database}"
-    postgres.execute("postgres", f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
-    postgres.execute("postgres", f"ALTER DATABASE {database} OWNER TO {role}")
-    async with running(SandboxSettings(tmp_path / "processmind", KEY, strict=True)) as sandbox:
-        yield Stage(tmp_path, sandbox, postgres, database, role)
+    server.execute("postgres", f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    server.execute("postgres", f"ALTER DATABASE {database} OWNER TO {role}")
+    async with running(SandboxSettings(root / "processmind", KEY, strict=True)) as sandbox:
+        yield Stage(root, sandbox, server, database, role)
 
 
 @asynccontextmanager
@@ -137,9 +150,11 @@ def _empty(stage: Stage) -> None:
     stage.ask("DROP FUNCTION full_disk CASCADE")
 
 
-TROUBLES: dict[str, Trouble] = {
+ENDS: dict[str, Trouble] = {
     "stopped": (lambda stage: stage.server.stop(), lambda stage: stage.server.start()),
     "power cut": (lambda stage: stage.server.stop(signal.SIGQUIT), lambda stage: stage.server.start()),
+}
+TROUBLES: dict[str, Trouble] = {
     "disk full": (_fill, _empty),
     "overcrowded": (
         lambda stage: _alter(stage, "CONNECTION LIMIT 0"),
@@ -152,10 +167,21 @@ TROUBLES: dict[str, Trouble] = {
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-async def test_an_upload_in_flight_is_recorded_when_postgresql_is_back(stage: Stage, trouble: str) -> None:
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_upload_in_flight_is_recorded_when_postgresql_runs_again(own_stage: Stage, end: str) -> None:
     """It is finished meanwhile; nothing else is begun; the daemon says what is wrong; no file is sent twice."""
-    break_it, mend_it = TROUBLES[trouble]
+    await outlasts(own_stage, ENDS[end])
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_an_upload_in_flight_is_recorded_when_postgresql_takes_it_again(stage: Stage, trouble: str) -> None:
+    """The same holds while it runs and refuses."""
+    await outlasts(stage, TROUBLES[trouble])
+
+
+async def outlasts(stage: Stage, trouble: Trouble) -> None:
+    """Have the trouble in the middle of an upload."""
+    break_it, mend_it = trouble
     async with node(stage.site("north", upload={"bandwidth": "1MiB/s", "concurrency": 1})) as daemon:
         stage.put(0, 2 * 2**20)
         await daemon.until_event("upload_started")

@@ -29,9 +29,11 @@ KINDS = ("sqlite", "postgres")
 class Databases:
     """Makes the ledgers of a test."""
 
-    def __init__(self, root: Path, request: pytest.FixtureRequest) -> None:
+    def __init__(self, root: Path, request: pytest.FixtureRequest, server: str = "postgres") -> None:
+        """`server`: the fixture of a PostgreSQL."""
         self._root = root
         self._request = request
+        self._server = server
         self._count = 0
 
     def __call__(self, kind: str, *, empty: bool = True) -> str:
@@ -44,7 +46,7 @@ class Databases:
 
     @property
     def server(self) -> Postgres:
-        found = self._request.getfixturevalue("postgres")
+        found = self._request.getfixturevalue(self._server)
         assert isinstance(found, Postgres)
         return found
 
@@ -52,6 +54,12 @@ class Databases:
 @pytest.fixture
 def database(tmp_path: Path, request: pytest.FixtureRequest) -> Databases:
     return Databases(tmp_path, request)
+
+
+@pytest.fixture
+def own_database(tmp_path: Path, request: pytest.FixtureRequest) -> Databases:
+    """On a server that may be ended."""
+    return Databases(tmp_path, request, "own_postgres")
 
 
 @asynccontextmanager
@@ -267,18 +275,18 @@ async def test_an_interrupted_one_goes_on(
 
 @across
 async def test_a_server_that_goes_away_is_told(
-    database: Databases, one: str, other: str, monkeypatch: pytest.MonkeyPatch
+    own_database: Databases, one: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to do, and the copy goes on when it is back."""
     monkeypatch.setattr(sides, "BATCH", 10)
-    source, target = database(one), database(other)
+    source, target = own_database(one), own_database(other)
     await filled(source, more=30)
     did: list[bool] = []
 
     def cut(_done: int, _every: int) -> None:
         if not did:
-            database.server.stop(signal.SIGQUIT)
-            database.server.start()
+            own_database.server.stop(signal.SIGQUIT)
+            own_database.server.start()
             did.append(True)
 
     with pytest.raises(LedgerUnusable, match=r"PostgreSQL does not answer .*and repeat this") as caught:
