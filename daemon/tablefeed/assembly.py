@@ -26,7 +26,7 @@ from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
 from tablefeed.http import ANY_NUMBER, make_session, tls_context
 from tablefeed.intake import Intake
-from tablefeed.joining import know, make_fleet, make_listener, member_of, others_of
+from tablefeed.joining import know, make_fleet, make_listener, member_of, others_of, shared_of
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.listener import Listener
@@ -119,7 +119,8 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     readers = Threads(_READERS, "read")
     chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
     archivers = Archivers(ledger.holds)
-    reader = Reader(settings.ledger.url)
+    shared = shared_of(settings)
+    reader = Reader(settings.ledger.url, shared)
     throttle = Throttle(settings.upload.bandwidth, time.time)
     clocks = ServerClocks(time.time, steady)
     try:
@@ -128,8 +129,8 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
             make_session(_WEBHOOKS, context) as webhooks,
         ):
             means = Means(
-                *(settings, keys, ledger, session, webhooks, readers, chores, archivers, reader, throttle, clocks),
-                *(metrics, Limit(settings.api.concurrency)),
+                *(settings, keys, ledger, session, webhooks, readers, chores, archivers, shared, reader, throttle),
+                *(clocks, metrics, Limit(settings.api.concurrency)),
             )
             parts = _connected(means, feeds)
             await know(ledger, feeds)

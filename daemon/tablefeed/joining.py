@@ -10,8 +10,10 @@ from tablefeed.dispatch import Dispatcher
 from tablefeed.fleet import Fleet
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_file
-from tablefeed.ledger.listener import Listener, Look, Message, PausesChanged, Queued
+from tablefeed.ledger.listener import Listener
 from tablefeed.ledger.member import Member
+from tablefeed.ledger.messages import Look, Message, PausesChanged, Queued
+from tablefeed.ledger.shared import SharedConnection
 from tablefeed.links import Links
 from tablefeed.means import Means
 from tablefeed.model import Feed
@@ -32,6 +34,12 @@ def node_of(settings: Settings) -> str:
     return settings.fleet.node or socket.gethostname()
 
 
+def shared_of(settings: Settings) -> SharedConnection | None:
+    """What a node asks its ledger on and hears others by; None: there is no fleet."""
+    name = node_of(settings)
+    return SharedConnection(settings.ledger.url, name) if name else None
+
+
 async def know(ledger: Ledger, feeds: Sequence[Feed]) -> None:
     """Let the ledger keep what happens to these feeds from now on."""
     await ledger.know([feed.name for feed in feeds], [feed.name for feed in feeds if feed.shared])
@@ -49,7 +57,7 @@ def others_of(ledger: Ledger) -> Others:
 def make_listener(means: Means, dispatcher: Dispatcher, links: Links, pauses: Pauses) -> Listener | None:
     """What hears other nodes; None where there are none."""
     ledger = means.ledger
-    if not ledger.node:
+    if means.shared is None:
         return None
 
     def heard(message: Message) -> None:
@@ -68,7 +76,7 @@ def make_listener(means: Means, dispatcher: Dispatcher, links: Links, pauses: Pa
         for feed in links.intakes:
             dispatcher.wake(feed)
 
-    return Listener(means.settings.ledger.url, ledger.node, heard=heard, deaf=deaf, sleep=asyncio.sleep)
+    return Listener(means.shared, heard=heard, deaf=deaf, sleep=asyncio.sleep)
 
 
 def make_fleet(

@@ -16,6 +16,7 @@ from tablefeed.duplicates import Contents
 from tablefeed.lease import writer_of
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.reader import Reader
+from tablefeed.ledger.shared import SharedConnection
 from tablefeed.limit import Limit
 from tablefeed.links import Archivers
 from tablefeed.metrics import Metrics
@@ -40,6 +41,8 @@ class Means:
     readers: Threads
     chores: ThreadPoolExecutor
     archivers: Archivers
+    shared: SharedConnection | None
+    """The reader's connection in a fleet, by which other nodes are heard as well."""
     reader: Reader
     throttle: Throttle
     clocks: ServerClocks

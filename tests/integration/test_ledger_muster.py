@@ -8,7 +8,7 @@ import pytest
 from support.ledgers import joined, opened, version
 from support.postgres import Postgres
 from tablefeed.ledger import Ledger, Want
-from tablefeed.ledger.listener import Look, Message, PausesChanged, Queued, understood, written
+from tablefeed.ledger.messages import Look, Message, PausesChanged, Queued, understood, written
 from tablefeed.ledger.muster import REMEMBERED, Muster
 from tablefeed.ledger.reader import Reader
 from tablefeed.model import Order

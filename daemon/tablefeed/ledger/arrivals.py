@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from tablefeed.errors import DeliveryError
 from tablefeed.ledger import feeds, outbox, postgres
 from tablefeed.ledger.changes import error_values
-from tablefeed.ledger.listener import Queued, written
+from tablefeed.ledger.messages import Queued, written
 from tablefeed.ledger.prepared import Prepared
 from tablefeed.ledger.queries import by_feed, identity, left_row, open_rows
 from tablefeed.ledger.schema import files

@@ -17,8 +17,8 @@ from tablefeed.ledger import arrivals, engine, feeds, queries, sqlite, transitio
 from tablefeed.ledger.books import Books
 from tablefeed.ledger.changes import Closing, Delivery, Failure
 from tablefeed.ledger.claim import Want, claim
-from tablefeed.ledger.listener import Message, PausesChanged
 from tablefeed.ledger.member import Member, Taking
+from tablefeed.ledger.messages import Message, PausesChanged
 from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.outbox import Outbox
 from tablefeed.ledger.outlast import LONGEST_WAIT

@@ -14,7 +14,7 @@ from tablefeed.ledger import engine, nodes, outbox, postgres
 from tablefeed.ledger.changes import put_back_all
 from tablefeed.ledger.claim import Want, claim
 from tablefeed.ledger.lines import Lines
-from tablefeed.ledger.listener import Message, written
+from tablefeed.ledger.messages import Message, written
 from tablefeed.ledger.nodes import Beat
 from tablefeed.ledger.postgres import Session
 from tablefeed.ledger.schema import files

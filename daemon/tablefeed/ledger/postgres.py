@@ -1,19 +1,22 @@
 """What only a ledger on PostgreSQL needs: its connections, its errors in words, and its locks.
 
-All functions block; the ledger calls them on its own thread.
+All functions block, but for `hear`; they are called on a thread of the ledger.
 """
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from tablefeed.errors import Conflict, DiskTrouble, Exit, LedgerRefused, LedgerUnusable
+
+if TYPE_CHECKING:
+    import psycopg
 
 _NAME_BYTES = 63
 CHANNEL = "tablefeed"
@@ -260,11 +263,26 @@ def is_postgres(connection: sa.Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def parameters(url: str) -> dict[str, Any]:
-    """What psycopg itself is called with for a URL."""
-    made = make_engine(url)
-    _, given = made.dialect.create_connect_args(made.url)
-    return {**given, **_PARAMETERS}
+def listen(connection: sa.Connection, heard: Callable[[str], None]) -> "psycopg.Connection[Any]":
+    """Give `heard` what nodes tell each other from now on, as it comes; returns the driver's connection, for `hear`."""
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    driver.add_notify_handler(lambda notify: heard(notify.payload))
+    connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+    connection.commit()
+    return driver
+
+
+def hear(driver: "psycopg.Connection[Any]") -> bool:
+    """Take in what has come while no statement runs; returns whether the connection lives. Waits for nothing."""
+    if driver.closed:
+        return False
+    try:
+        driver.pgconn.consume_input()
+    except driver.OperationalError:
+        return False
+    while (told := driver.pgconn.notifies()) and driver.pgconn.notify_handler:
+        driver.pgconn.notify_handler(told)
+    return True
 
 
 def last_number(connection: sa.Connection, table: str) -> int:

@@ -194,11 +194,20 @@ def opened(url: str) -> Iterator[Records]:
     Raises LedgerUnusable, with the remedy in words.
     """
     engine.assert_usable(url)
-    made = engine.make_engine(url)
+    with connected(url, engine.make_engine(url)) as connection:
+        yield Records(connection, url)
+
+
+@contextmanager
+def connected(url: str, made: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection of an engine, which ends with it, to a ledger in the form that this program knows.
+
+    Raises LedgerUnusable, also for what the database says within.
+    """
     try:
         with _told(url), made.connect() as connection:
             engine.assert_current(connection, url)
-            yield Records(connection, url)
+            yield connection
     finally:
         made.dispose()
 
