@@ -6,13 +6,14 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
+import psycopg
 import pytest
 
 from support.daemon import KEY, Daemon, Site, command, contents, rename_in, running_daemon
@@ -292,3 +293,81 @@ async def test_any_node_shows_all_and_pauses_and_retries_for_all(tmp_path: Path,
         finally:
             fleet.server.start()
         await until_told(nodes["north"], lambda it: not it["ledger_problem"])
+
+
+@dataclass
+class Witness:
+    """Who is connected to a database, besides itself."""
+
+    connection: psycopg.Connection[tuple[str]]
+    seen: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def look(self) -> tuple[str, ...]:
+        """The names of all connections, which are counted."""
+        clients = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        others = f"{clients} AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY 1"
+        names = tuple(name for (name,) in self.connection.execute(others.encode()))
+        self.seen[names] += 1
+        return names
+
+    def pids(self) -> list[str]:
+        """Of the connections that hold no advisory lock: those for changes hold their node's name."""
+        free = "SELECT pid::text FROM pg_stat_activity WHERE application_name LIKE 'tablefeed %'"
+        rows = f"{free} AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"  # noqa: S608
+        return [pid for (pid,) in self.connection.execute(rows.encode())]
+
+    async def until_two(self, besides: list[str]) -> None:
+        """Wait until there are two connections, and the one that is asked is none of those."""
+        async with asyncio.timeout(30):
+            while len(self.look()) != 2 or len(self.pids()) != 1 or self.pids() == besides:
+                await asyncio.sleep(0.05)
+        self.seen.clear()
+
+
+@asynccontextmanager
+async def watched_over_http(daemon: Daemon) -> AsyncIterator[None]:
+    """Page, status, history and metrics are asked for again and again."""
+    ended = asyncio.Event()
+
+    async def ask() -> None:
+        async with aiohttp.ClientSession(f"http://{daemon.named('started')[0]['http']}") as session:
+            while not ended.is_set():
+                for path in ("/", "/api/status", "/api/files", "/metrics"):
+                    async with session.get(path) as answer:
+                        assert answer.status == 200
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ask())
+        yield
+        ended.set()
+
+
+async def test_a_node_holds_two_connections_whatever_it_does(fleet: Fleet) -> None:
+    """While it delivers, shows page, status, history and metrics, and hears others; also after one of the two ended."""
+    seen_from(fleet.site("north"))
+
+    async def pause(times: int) -> None:
+        """As another node does; signs of life are too far apart to tell of it."""
+        for at, told in ((77, "feed_paused_elsewhere"), ("NULL", "feed_resumed_elsewhere")):
+            fleet.ask(f"UPDATE feeds SET paused_at = {at}")  # noqa: S608 - from the line before
+            fleet.ask("""NOTIFY tablefeed, '{"changed": "pauses"}'""")
+            await daemon.until_event(told, times)
+
+    with closing(psycopg.connect(fleet.url.replace("+psycopg", ""), autocommit=True)) as connection:
+        witness = Witness(connection)
+        async with running_daemon(fleet.sites["north"].config) as daemon:
+            await daemon.until_event("ready")
+            await witness.until_two([])
+            for round_ in (1, 2):
+                async with watched_over_http(daemon):
+                    fleet.put(150, first=150 * (round_ - 1))
+                    while len(daemon.named("file_archived")) < 150 * round_:
+                        witness.look()
+                        await asyncio.sleep(0.01)
+                    await pause(round_)
+                assert {*witness.seen} == {("tablefeed north",) * 2}
+                [ended] = witness.pids()
+                fleet.ask(f"SELECT pg_terminate_backend({ended})")
+                await witness.until_two([ended])
+            assert await daemon.end() == 0
+    fleet.assert_clean(300)
