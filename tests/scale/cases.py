@@ -16,7 +16,7 @@ _COUNT = range(1_000_000_000)
 _MOST_ON_A_SHARE = 10_000
 """More change nothing but the delay, and would take an hour."""
 CHANGES = len(Change)
-CONNECTIONS, HELD, TABLE, API = "connections", "connections that no pool can share", "size of `files`", "the API's rate"
+CONNECTIONS, TABLE, API = "connections", "size of `files`", "the API's rate"
 SEEN = "CPU for looking at nodes"
 CPU, WAL, NODES, ROW = "PostgreSQL's CPU", "PostgreSQL's WAL", "CPU of the nodes", "the feed's row"
 
@@ -162,7 +162,6 @@ def demands(figures: Figures, nodes: int, *, together: int = 1) -> dict[str, flo
     history = nodes * figures.night_files * figures.history_days * figures.ledger_bytes_per_file
     return {
         CONNECTIONS: nodes * figures.connections_per_node / figures.postgres_connections,
-        HELD: nodes * figures.held_connections_per_node / figures.postgres_connections,
         TABLE: history / figures.postgres_table_gb / 1e9,
         SEEN: seen / world.cores,
         CPU: (rate * cpu_of_file(figures, together) + living + seen) / world.cores,

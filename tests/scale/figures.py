@@ -34,7 +34,6 @@ class Figures:
     flush_ms: float
     connection_mib: float
     connections_per_node: float
-    held_connections_per_node: float
     heartbeats_per_second: float
     idle_transactions_per_second: float
     postgres_cores: float

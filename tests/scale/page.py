@@ -10,7 +10,6 @@ from scale.cases import (
     CHANGES,
     CONNECTIONS,
     CPU,
-    HELD,
     NODES,
     ROW,
     SEEN,
@@ -33,8 +32,7 @@ _NEARLY = 0.5
 """From where on a limit is worth a thought."""
 _NOTHING = "–"
 _ACTIONS = {
-    CONNECTIONS: "a pool, or a higher `max_connections`",
-    HELD: "leases in rows instead of what belongs to a session",
+    CONNECTIONS: "a higher `max_connections`, then leases in rows instead of what belongs to a session, and a pool",
     TABLE: "`files` in parts by month",
     SEEN: "heartbeats that look only at nodes that are late",
     API: "a higher limit of the API, a longer night, or more tenants",
@@ -112,7 +110,6 @@ def _numbers(figures: Figures) -> dict[str, str]:
         "connections": figures.connections_per_node,
         "hearer": figures.transactions_per_hearer,
         "hundred": figures.transactions_per_file_alone + 99 * figures.transactions_per_hearer,
-        "held": figures.held_connections_per_node,
         "mib": figures.connection_mib,
         "cores": figures.postgres_cores,
         "wal_rate": figures.postgres_wal_mb_per_second,
