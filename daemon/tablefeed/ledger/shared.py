@@ -116,7 +116,7 @@ class SharedConnection:
         try:
             return work()
         finally:
-            # Also what came with an answer has to be taken in: the socket does not tell of it.
+            # What the driver has read with an answer, the socket does not tell of any more.
             if self._driver is not None and not postgres.hear(self._driver):
                 self._drop()
 
