@@ -278,9 +278,10 @@ async def test_a_pass_outlives_its_lease(stage: Stage) -> None:
 COMMANDS = ("check", "config show", "status", "status --json", "history", "retry --all", "run --once")
 
 
-async def test_the_password_is_seen_nowhere(stage: Stage) -> None:
+async def test_the_password_is_seen_nowhere(own_stage: Stage) -> None:
     """PostgreSQL is stopped, refuses the password, has no room, and comes back; the daemon tells all it can, and is
     killed by a signal that makes it tell where it is. No output, log, page or argument has it."""
+    stage = own_stage
     site = stage.site("north", log={"level": "debug"})
     talkative = {"PYTHONASYNCIODEBUG": "1", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"}
     search = Search({PASSWORD, OTHER, KEY})
@@ -294,7 +295,7 @@ async def test_the_password_is_seen_nowhere(stage: Stage) -> None:
             True,
         )
         for times, (break_it, mend_it) in enumerate(
-            (TROUBLES[name] for name in ("stopped", "password changed", "overcrowded")), 1
+            (ENDS["stopped"], TROUBLES["password changed"], TROUBLES["overcrowded"]), 1
         ):
             break_it(stage)
             await daemon.until_event("ledger_unwritable", times)
