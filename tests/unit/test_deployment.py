@@ -35,7 +35,8 @@ from tablefeed.model import Ready
 
 FILES = sorted(path.name for path in KUBERNETES.iterdir())
 GROUP_OF_THE_IMAGE = 10001
-DAEMONS = ("tablefeed", "fleet")
+FLEET = ("fleet-1", "fleet-2", "fleet-3")
+DAEMONS = ("tablefeed", *FLEET)
 """The services of the compose file that run `tablefeed run`."""
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
@@ -252,8 +253,7 @@ def test_the_compose_file_shows_pages_to_this_machine_only() -> None:
     """A port for each daemon is published, on loopback, and it is the one that the daemon listens on; no other is."""
     services = compose()["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"tablefeed": ["127.0.0.1:8787:8787"], "fleet": ["127.0.0.1:8788-8790:8787"]}
-    assert services["fleet"]["deploy"]["replicas"] == 8790 - 8788 + 1
+    assert published == {name: [f"127.0.0.1:{port}:8787"] for port, name in enumerate(DAEMONS, 8787)}
     assert {service_environment(services[name])["TABLEFEED_HTTP__LISTEN"] for name in DAEMONS} == {":8787"}
 
 
@@ -261,9 +261,10 @@ def test_the_compose_file_starts_each_daemon_after_what_it_needs_and_confines_al
     """What a daemon waits for has a health check without a shell; no service has more rights than it needs."""
     services = compose()["services"]
     assert services["tablefeed"]["depends_on"] == {"sandbox": {"condition": "service_healthy"}}
-    assert services["fleet"]["depends_on"] == {
-        needed: {"condition": "service_healthy"} for needed in ("sandbox", "postgres")
-    }
+    for name in FLEET:
+        assert services[name]["depends_on"] == {
+            needed: {"condition": "service_healthy"} for needed in ("sandbox", "postgres")
+        }
     for needed in ("sandbox", "postgres"):
         assert services[needed]["healthcheck"]["test"][0] == "CMD"
     for name, service in services.items():
@@ -278,27 +279,37 @@ def test_the_compose_file_starts_each_daemon_after_what_it_needs_and_confines_al
 def test_the_fleet_of_the_compose_file_is_apart_from_its_one_daemon(tmp_path: Path) -> None:
     """It starts by its profile alone, and has a directory of its own, which all of its daemons share."""
     services = compose()["services"]
-    assert {name for name, service in services.items() if service.get("profiles") == ["fleet"]} == {"fleet", "postgres"}
+    assert {name for name, service in services.items() if service.get("profiles") == ["fleet"]} == {*FLEET, "postgres"}
     binds = {name: [it["source"] for it in services[name]["volumes"] if isinstance(it, dict)] for name in DAEMONS}
-    assert binds == {"tablefeed": ["../exports"], "fleet": ["../exports-of-fleet"]}
+    assert binds == {"tablefeed": ["../exports"], **{name: ["../exports-of-fleet"] for name in FLEET}}
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {f"/{source.removeprefix('../')}/" for [source] in binds.values()} <= {*ignored}
-    assert all(feed.shared for feed in compose_settings("fleet", tmp_path).feeds)
+    assert all(feed.shared for name in FLEET for feed in compose_settings(name, tmp_path).feeds)
     assert not any(feed.shared for feed in compose_settings("tablefeed", tmp_path).feeds)
+
+
+def test_the_nodes_of_the_compose_file_have_names_that_last() -> None:
+    """Each is called as its service, also in a new container, and leaves no volume without a name behind."""
+    services = compose()["services"]
+    assert {services[name]["hostname"] for name in FLEET} == {*FLEET}
+    for name in DAEMONS:
+        named = [volume.split(":") for volume in services[name]["volumes"] if isinstance(volume, str)]
+        assert [target for _, target in named] == ["/var/lib/tablefeed"]
+        assert {volume for volume, _ in named} <= compose()["volumes"].keys()
 
 
 def test_the_fleet_of_the_compose_file_finds_its_database(tmp_path: Path) -> None:
     """User, password and database are those that PostgreSQL is made with, and no argument holds the password."""
     server = compose()["services"]["postgres"]
     made = service_environment(server)
-    url = service_environment(compose()["services"]["fleet"])["TABLEFEED_LEDGER__URL"]
+    (url,) = {service_environment(compose()["services"][name])["TABLEFEED_LEDGER__URL"] for name in FLEET}
     user, password, database = (made[f"POSTGRES_{part}"] for part in ("USER", "PASSWORD", "DB"))
     assert url == f"postgresql+psycopg://{user}:{password}@postgres/{database}"
     assert password == "${TABLEFEED_DATABASE_PASSWORD:-sandbox}"
     assert "command" not in server
     assert password not in " ".join(server["healthcheck"]["test"])
     assert {f"--username={user}", f"--dbname={database}"} <= {*server["healthcheck"]["test"]}
-    assert describe(compose_settings("fleet", tmp_path).ledger.url) == f"postgresql://postgres/{database}"
+    assert describe(compose_settings(FLEET[0], tmp_path).ledger.url) == f"postgresql://postgres/{database}"
     assert [volume.split(":")[0] for volume in server["volumes"]] == ["database"]
     assert "database" in compose()["volumes"]
 
