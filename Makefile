@@ -38,7 +38,7 @@ test: lint ## Check everything, then run all tests and report coverage (ARGS: fo
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not image' --cov --cov-report=term:skip-covered $(ARGS)
 
 image: .venv/.dev ## Build the container image and try it, as root with buildah and podman (ARGS: for pytest)
-	@$(BIN)/python -m pytest -m image tests/e2e/test_container.py $(ARGS)
+	@$(BIN)/python -m pytest -m image tests/e2e/test_container.py tests/e2e/test_compose.py $(ARGS)
 
 soak: .venv/.dev ## Mix all faults and audit the books (ARGS='--minutes 30 --seed 1': how long, and which)
 	@cd tests && ../$(BIN)/python -m faults.soak $(ARGS)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import settings
 
+from support import engine as engines
 from support import postgres as server
 from support.alone import alone, beside_others
 from support.daemon import KEY, Site
@@ -65,3 +66,14 @@ def _cluster() -> Iterator[Postgres]:
         Path(root).chmod(0o755)
         with serving_postgres(Path(root) / "cluster") as running_server:
             yield running_server
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[str]:
+    """The container image of this tree."""
+    try:
+        yield engines.build_image()
+    except engines.UnavailableError as error:
+        pytest.skip(str(error))
+    finally:
+        engines.leave_no_mount()

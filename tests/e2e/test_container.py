@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from support import engine as engines
 from support.daemon import KEY, contents
 from support.deployment import CONFIGURATION, Document, Example
-from support.engine import CONFINED, USER, Container, Engine
+from support.engine import CONFINED, USER, Container, Engine, volume
 from support.postgres import PASSWORD, Postgres
 from support.postgres import USER as DATABASE_USER
 from support.stores import Server, serving
@@ -35,29 +35,10 @@ printf two > "$2/two.csv"
 """
 
 
-@pytest.fixture(scope="module")
-def image() -> Iterator[str]:
-    """The image of this tree."""
-    try:
-        yield engines.build_image()
-    except engines.UnavailableError as error:
-        pytest.skip(str(error))
-    finally:
-        engines.leave_no_mount()
-
-
 @pytest.fixture
 async def engine(image: str) -> AsyncIterator[Engine]:
     async with engines.engine() as started:
         yield started
-
-
-def volume(path: Path, owner: int = USER, mode: int = 0o755) -> Path:
-    """A directory that is mounted into a container, and whose it is."""
-    path.mkdir()
-    os.chown(path, owner, USER)
-    path.chmod(mode)
-    return path
 
 
 def key_file(path: Path, owner: int = USER) -> Path:

@@ -66,12 +66,24 @@ def mirror() -> str:
 
 def bootstrap(release: str, packages: tuple[str, ...], into: Path) -> None:
     """Make a Debian with these packages and what they need."""
-    include = f"--include={','.join(packages)}"
     if shutil.which("mmdebstrap"):  # does the same in a third of the time
-        quick = ("--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io", "--quiet")
-        run("mmdebstrap", "--mode=root", "--variant=apt", include, *quick, release, str(into), mirror())
+        _mmdebstrap("apt", release, packages, into)
     else:
-        run("debootstrap", "--variant=minbase", include, release, str(into), mirror())
+        run("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", release, str(into), mirror())
+
+
+def extract(release: str, packages: tuple[str, ...], into: Path) -> None:
+    """Put there what these packages, and what they need, are made of. None is set up, which takes much longer."""
+    if shutil.which("mmdebstrap"):
+        _mmdebstrap("extract", release, packages, into)
+    else:
+        bootstrap(release, packages, into)
+
+
+def _mmdebstrap(variant: str, release: str, packages: tuple[str, ...], into: Path) -> None:
+    quick = ("--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io", "--quiet")
+    what = (f"--variant={variant}", f"--include={','.join(packages)}")
+    run("mmdebstrap", "--mode=root", *what, *quick, release, str(into), mirror())
 
 
 def wheels(version: str) -> Path:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ _TOOLS = ("buildah", "podman", "runc")
 _PACKAGES = ("ca-certificates", "passwd", "python3", "python3-pip", "python3-venv")
 """What the official image has too, as far as the build uses it."""
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HOW = ("--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=file")
 _LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 """Podman's own are higher than a confined root may set."""
 _ENVIRON = {"DISABLE_HC_SYSTEMD": "true"}
@@ -48,8 +49,13 @@ def _store() -> list[str]:
 
 def podman_command(*arguments: str) -> list[str]:
     """What runs podman with these arguments."""
-    how = ("--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=file", f"--tmpdir={CACHE}/containers-tmp")
-    return ["podman", *_store(), *how, *arguments]
+    return ["podman", *_store(), *_HOW, f"--tmpdir={CACHE}/containers-tmp", *arguments]
+
+
+def podman_apart(place: Path) -> list[str]:
+    """What runs podman with all of its own in a directory of the cache, and these images to read."""
+    own = (f"--root={place}/root", f"--runroot={place}/run", f"--tmpdir={place}/state")
+    return ["podman", *own, *_HOW, "--storage-driver=overlay", f"--storage-opt=additionalimagestore={CACHE}/containers"]
 
 
 def base_image() -> tuple[str, str]:
@@ -69,12 +75,19 @@ def base_image() -> tuple[str, str]:
 
 def _import_base(name: str, release: str) -> None:
     with tempfile.TemporaryDirectory(prefix="tablefeed-base-") as directory:
-        root, archive = Path(directory, "root"), Path(directory, "root.tar")
+        root = Path(directory, "root")
         root.mkdir(mode=0o755)
         bootstrap(release, _PACKAGES, root)
-        without = ("--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*", "--exclude=./dev/*")
-        run("tar", "--directory", str(root), *without, "--create", "--file", str(archive), ".")
-        run(*podman_command("import", "--quiet", f"--change=ENV {_PATH}", str(archive), name))
+        import_image(name, root, [f"ENV {_PATH}"])
+
+
+def import_image(name: str, root: Path, says: Iterable[str], without: Iterable[str] = ()) -> None:
+    """Make an image of a directory. `says`: instructions as in a Dockerfile; `without`: patterns of what to omit."""
+    excluded = [f"--exclude={path}" for path in ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./dev/*", *without)]
+    with tempfile.TemporaryDirectory(prefix="tablefeed-archive-") as directory:
+        archive = str(Path(directory, "root.tar"))
+        run("tar", "--directory", str(root), *excluded, "--create", "--file", archive, ".")
+        run(*podman_command("import", "--quiet", *(f"--change={line}" for line in says), archive, name))
 
 
 def build_image() -> str:
@@ -99,16 +112,29 @@ def build_image() -> str:
     return IMAGE
 
 
+def volume(path: Path, owner: int = USER, mode: int = 0o755) -> Path:
+    """A new directory to be mounted into a container, and whose it is."""
+    path.mkdir()
+    os.chown(path, owner, USER)
+    path.chmod(mode)
+    return path
+
+
 def leave_no_mount() -> None:
     """Take away what podman leaves mounted on its store; nothing happens while others use it."""
     subprocess.run(["umount", f"{CACHE}/containers/overlay"], capture_output=True, check=False)
 
 
-async def podman(*arguments: str, patience: float = PATIENCE) -> tuple[int, str]:
+async def podman(*arguments: str) -> tuple[int, str]:
     """Run podman to its end: (exit code, all output)."""
+    return await ended(*podman_command(*arguments))
+
+
+async def ended(*command: str, environ: Mapping[str, str] | None = None, patience: float = PATIENCE) -> tuple[int, str]:
+    """Run a command to its end: (exit code, all output). `environ`: what its environment has besides."""
     process = await asyncio.create_subprocess_exec(
-        *podman_command(*arguments),
-        env={**os.environ, **_ENVIRON},
+        *command,
+        env={**os.environ, **_ENVIRON, **(environ or {})},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -117,7 +143,7 @@ async def podman(*arguments: str, patience: float = PATIENCE) -> tuple[int, str]
         async with asyncio.timeout(patience):
             out, _ = await process.communicate()
     except TimeoutError:
-        raise AssertionError(f"podman {arguments} did not end within {patience} s") from None
+        raise AssertionError(f"{command} did not end within {patience} s") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -126,21 +152,25 @@ async def podman(*arguments: str, patience: float = PATIENCE) -> tuple[int, str]
     return process.returncode, out.decode()
 
 
-async def _must(*arguments: str) -> str:
-    code, output = await podman(*arguments)
-    assert code == 0, f"podman {arguments} ended with {code}:\n{output}"
-    return output
+Podman = Callable[..., Awaitable[tuple[int, str]]]
+"""Runs podman with arguments to its end: (exit code, all output)."""
 
 
 class Container:
-    """One container."""
+    """One container. `podman`: runs podman where the container's network is."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, podman: Podman = podman) -> None:
         self.name = name
+        self._podman = podman
+
+    async def _must(self, *arguments: str) -> str:
+        code, output = await self._podman(*arguments)
+        assert code == 0, f"podman {arguments} ended with {code}:\n{output}"
+        return output
 
     async def log(self) -> str:
         """All that it has written."""
-        return await _must("logs", self.name)
+        return await self._must("logs", self.name)
 
     async def events(self, name: str) -> list[dict[str, Any]]:
         """The events of one name in its log. Every line must be JSON."""
@@ -149,34 +179,34 @@ class Container:
 
     async def inspect(self) -> str:
         """All that the engine tells of it, as JSON."""
-        return await _must("inspect", self.name)
+        return await self._must("inspect", self.name)
 
     async def run(self, *command: str) -> tuple[int, str]:
         """Run a command in it: (exit code, output)."""
-        return await podman("exec", self.name, *command)
+        return await self._podman("exec", self.name, *command)
 
     async def healthy(self) -> bool:
         """What the image's health check says."""
-        code, output = await podman("healthcheck", "run", self.name)
+        code, output = await self._podman("healthcheck", "run", self.name)
         assert code in (0, 1), output
         return code == 0
 
     async def pid(self) -> int:
         """Its first process, as seen from here."""
-        return int(await _must("inspect", "--format={{.State.Pid}}", self.name))
+        return int(await self._must("inspect", "--format={{.State.Pid}}", self.name))
 
     async def end(self) -> int:
         """Send the image's stop signal as engines do, and return the exit code; 137 when it had to be killed."""
-        await _must("stop", "--time=40", self.name)
+        await self._must("stop", "--time=40", self.name)
         return await self.code()
 
     async def code(self) -> int:
         """Wait until it has ended, and return the exit code."""
-        return int((await _must("wait", self.name)).split()[-1])
+        return int((await self._must("wait", self.name)).split()[-1])
 
     async def running(self) -> bool:
         """Whether it has not ended yet."""
-        return (await _must("inspect", "--format={{.State.Running}}", self.name)).strip() == "true"
+        return (await self._must("inspect", "--format={{.State.Running}}", self.name)).strip() == "true"
 
     async def until_event(self, name: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until an event has been logged `count` times, and return these."""
@@ -223,7 +253,9 @@ class Engine:
         name = f"tablefeed-tests-{uuid.uuid4().hex[:12]}"
         variables = [f"--env={key}={value}" for key, value in (environ or {}).items()]
         self._stack.push_async_callback(podman, "rm", "--force", "--volumes", "--time=0", name)
-        await _must("run", "--detach", f"--name={name}", *_LIMITS, *options, *variables, image, *arguments)
+        started = ("run", "--detach", f"--name={name}", *_LIMITS, *options, *variables, image, *arguments)
+        code, output = await podman(*started)
+        assert code == 0, f"podman {started} ended with {code}:\n{output}"
         return Container(name)
 
 
@@ -252,7 +284,10 @@ __all__ = [
     "Engine",
     "UnavailableError",
     "build_image",
+    "ended",
     "engine",
+    "import_image",
     "until",
+    "volume",
     "why_not",
 ]
