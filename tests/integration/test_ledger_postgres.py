@@ -109,6 +109,19 @@ def test_a_database_that_is_not_there(postgres: Postgres) -> None:
     assert text.endswith("Create the database, or name the right one in [ledger] url")
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_name(postgres: Postgres, encoding: str) -> None:
+    """As one is made where the machine's locale is C, or an old one; what it says to do makes one that will do."""
+    as_template = f"--encoding={encoding} --locale=C --template=template0"
+    name = f"encoded_{encoding.lower()}"
+    postgres.create(name, *as_template.split())
+    text, code = refused(postgres.url(name))
+    assert (code, f"its encoding is {encoding}, not UTF8" in text) == (Exit.CONFIG, True)
+    options = text.partition("createdb ")[2].removesuffix(" …").split()
+    postgres.create(f"{name}_mended", *options)
+    run(postgres.url(f"{name}_mended"))
+
+
 def test_a_user_who_may_not_log_in(postgres: Postgres) -> None:
     """A role of a group, taken for a user."""
     name = name_of(postgres.database())

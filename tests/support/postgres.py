@@ -19,7 +19,7 @@ REMEDY = "PostgreSQL is missing: apt-get install postgresql"
 PASSWORD = "p4ssword-that-nobody-may-see"
 USER = "tablefeed"
 _PATIENCE = 60.0
-_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
+_PROGRAMS = ("postgres", "initdb", "createdb", "psql", "pg_isready")
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "fsync": "on",
@@ -136,15 +136,20 @@ class Postgres:
         self.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
+    def create(self, database: str, *options: str) -> None:
+        """Make a database as people do, with options of createdb."""
+        self._ask("createdb", *options, database)
+
     def execute(self, database: str, statement: str) -> str:
         """What psql prints for a statement, values alone."""
-        command = (
-            *(str(self.programs / "psql"), "--host=127.0.0.1", f"--port={self.port}", f"--username={USER}"),
-            *("--no-psqlrc", "--tuples-only", "--no-align", "--quiet", f"--command={statement}", database),
-        )
-        done = subprocess.run(
-            command, capture_output=True, check=False, env={**os.environ, "PGPASSWORD": PASSWORD}, text=True
-        )
+        how = ("--no-psqlrc", "--tuples-only", "--no-align", "--quiet", f"--command={statement}")
+        return self._ask("psql", *how, database)
+
+    def _ask(self, program: str, *arguments: str) -> str:
+        where = ("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}")
+        command = (str(self.programs / program), *where, *arguments)
+        environ = {**os.environ, "PGPASSWORD": PASSWORD}
+        done = subprocess.run(command, capture_output=True, check=False, env=environ, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -26,8 +27,27 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
-    """An engine for use on the calling thread only; `name` is what a database server calls its connections."""
-    return postgres.make_engine(url, name) if sqlite_file(url) is None else sqlite.make_engine(url)
+    """An engine for use on the calling thread only; `name` is what a database server calls its connections.
+
+    To connect raises LedgerUnusable where the server's database cannot hold each file's name.
+    """
+    if sqlite_file(url) is not None:
+        return sqlite.make_engine(url)
+    made = postgres.make_engine(url, name)
+    sa.event.listen(made, "connect", lambda connection, _: _assert_unicode(connection, url))
+    return made
+
+
+def _assert_unicode(connection: Any, url: str) -> None:
+    """Make sure that a new connection of the driver leads to a database that holds any name. Raises LedgerUnusable."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        connection.close()
+        raise LedgerUnusable(
+            f"the database {describe(url)} cannot hold every file's name: its encoding is {encoding}, not UTF8",
+            "Make another and name it in [ledger] url: createdb --encoding=UTF8 --locale=C --template=template0 …",
+            Exit.CONFIG,
+        )
 
 
 def connect(url: str, name: str = "tablefeed", lines: Lines | None = None) -> sa.Connection:

@@ -25,6 +25,7 @@ _NODE, _SCAN, _ORDER, _SCHEMA = 0x7466_0001, 0x7466_0002, 0x7466_0003, 0x7466_00
 """What an advisory lock is for: the first of its two numbers."""
 _PARAMETERS = {
     "connect_timeout": 10,
+    "client_encoding": "UTF8",  # else a database without an encoding gives bytes for text
     # A cut cable is noticed within half a minute, not after the kernel's two hours.
     "keepalives": 1,
     "keepalives_idle": 10,
