@@ -94,7 +94,7 @@ async def test_an_end_in_mid_upload_is_a_drain_and_makes_no_second_object(
 ) -> None:
     """All services end at once and cleanly; the next start sends to the same object; `down` leaves the books."""
     composition.configure("tablefeed", TABLEFEED_UPLOAD__BANDWIDTH="1MiB/s")
-    size = 4 << 20
+    size = 8 << 20
     await up(composition)
     daemon = composition.container("tablefeed")
     await daemon.until_event("ready")
