@@ -14,7 +14,7 @@ export class History {
   #next = null;
   #asking = null;
   #typing = null;
-  #lookedAt = 0;
+  #lookedAt = -Infinity;
   #mark = "";
 
   constructor(does) {
