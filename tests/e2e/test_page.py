@@ -340,6 +340,18 @@ async def test_the_history_is_searched(site: Site, sandbox: RunningSandbox, brow
         await expect(rows).to_have_count(0)
 
 
+async def test_the_history_is_there_from_the_first_moment(
+    site: Site, sandbox: RunningSandbox, browser: Browser
+) -> None:
+    """With the first picture, however soon after the page is opened that comes: here no time passes at all."""
+    (site.feed("orders") / "orders-1.csv").write_text("content")
+    async with shown(browser, site) as (page, daemon):
+        await daemon.until_event("file_archived")
+        await page.add_init_script("performance.now = () => 0;")
+        await page.reload()
+        await expect(page.locator("#records tr.record")).to_have_count(1)
+
+
 async def test_it_fits_every_width_in_both_schemes_and_is_accessible(
     site: Site, sandbox: RunningSandbox, browser: Browser
 ) -> None:
@@ -416,7 +428,9 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
             await daemons["south"].until_event("feed_paused_elsewhere")
             await daemons["south"].end(signal.SIGKILL)
             postgres.execute(url.rpartition("/")[2], "UPDATE nodes SET lease_until = 0 WHERE name = 'south'")
-            await expect(page.get_by_role("region", name="What is in the way")).to_contain_text("Node south is away")
+            trouble = page.get_by_role("region", name="What is in the way")
+            await expect(trouble).to_contain_text("Node south is away")
+            await expect(trouble).to_contain_text("2 files in its directories must wait")
             await expect(page.get_by_role("heading", level=1)).to_contain_text("wait for a node that is away: south")
             go_on.set()
             (share / "all.csv").write_bytes(b"x")

@@ -146,10 +146,13 @@ def test_a_fleet_is_shown_and_what_waits_for_a_node_that_is_away() -> None:
     for part in (
         r"south\x1b[2J", "over", "1m30s ago", "and 1 more", "theirs on a, b, c and 1 more", "On other nodes",
         "`tablefeed retry 8` on south.",
-        r"node south\x1b[2J: it is away: 7 files wait in its directories", "files wait for a node that is away: south",
+        r"node south\x1b[2J: it is away: 7 files in its directories must wait",
+        "files wait for a node that is away: south",
     ):  # fmt: skip
         assert part in shown.replace("Files wait", "files wait"), part
     assert "\x1b[2J" not in shown
+    one = replace(FLEET, nodes=tuple(replace(node, waiting=1) for node in FLEET.nodes))
+    assert "it is away: 1 file in its directories must wait" in text(replace(SNAPSHOT, fleet=one), 160)
     alone = text(SNAPSHOT, 160)
     assert "NODE" not in alone
     assert "other nodes" not in alone

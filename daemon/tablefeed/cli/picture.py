@@ -228,7 +228,7 @@ def _troubles(snapshot: Values, now: float) -> Iterator[Text]:
         yield _trouble("ledger", "it cannot be written", it, "Nothing new is sent until then", now)
     for node in snapshot.get("fleet", {}).get("nodes", ()):
         if node.get("waiting") and not node.get("living"):
-            it = {"reason": f"{plural(node['waiting'], 'file')} wait in its directories"}
+            it = {"reason": f"{plural(node['waiting'], 'file')} in its directories must wait"}
             yield _trouble(f"node {node.get('name', '')}", "it is away", it, "Start it again", now)
     for server in snapshot.get("servers", ()):
         feeds = ", ".join(server.get("feeds", ()))

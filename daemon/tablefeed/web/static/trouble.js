@@ -21,7 +21,7 @@ export function troublesOf(picture) {
     found.push({ key: "ledger-held-up", title: "The ledger cannot be written", reason: picture.ledger_held_up, remedy: "", sign: "bad" });
   }
   for (const node of picture.fleet.nodes.filter((one) => !one.living && one.waiting)) {
-    found.push({ key: `node ${node.name}`, title: `Node ${visible(node.name)} is away`, reason: `${files(node.waiting)} wait in its directories, where no other node can take them.`, remedy: "Start it again.", sign: "bad" });
+    found.push({ key: `node ${node.name}`, title: `Node ${visible(node.name)} is away`, reason: `${files(node.waiting)} in its directories must wait, where no other node can take them.`, remedy: "Start it again.", sign: "bad" });
   }
   for (const feed of picture.feeds) {
     for (const trouble of feed.troubles) {
