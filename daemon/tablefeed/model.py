@@ -11,6 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+LARGEST_PUT = 5 * 2**30
+"""Bytes: what object stores take in one PUT."""
+
 
 class State(StrEnum):
     """Where a file version stands. The first three are open, the rest are closed for good."""
@@ -229,7 +232,7 @@ class Feed:
     expect_every: float = 0.0
     """An alarm is raised when no file arrived for this long; 0: never."""
     duplicates: Duplicates = Duplicates.UPLOAD
-    max_size: int = 5 * 2**30
+    max_size: int = LARGEST_PUT
     notify_url: str = field(default="", repr=False)
     """Where events are POSTed; its path is a secret, often. Empty: nowhere."""
     notify_key: str = ""

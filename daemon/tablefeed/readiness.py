@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tablefeed.lease import Writer
-from tablefeed.model import Feed, FileVersion, Ready
+from tablefeed.model import LARGEST_PUT, Feed, FileVersion, Ready
 
 RECHECK = 0.5
 """The least pause before a file that somebody has open is looked at again: a close gives no event."""
@@ -211,7 +211,9 @@ def _unfit(observation: Observation, history: History, rules: Rules, now: float)
     if version.size > rules.max_size:
         return Refuse(
             f"its {version.size} bytes are more than `max_size` ({rules.max_size} bytes)",
-            "Let the export write smaller files, or raise upload.max_size if the store takes larger ones",
+            "Let the export write smaller files, or raise upload.max_size"
+            if rules.max_size < LARGEST_PUT
+            else "Let the export write smaller files: stores take no more in one PUT",
         )
     if not observation.readable:
         if still_for < rules.unreadable_after:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tablefeed.lease import Writer
-from tablefeed.model import FileVersion, Ready
+from tablefeed.model import LARGEST_PUT, FileVersion, Ready
 from tablefeed.readiness import (
     Decision,
     History,
@@ -166,6 +166,15 @@ def test_an_unreadable_file_gets_a_grace() -> None:
     unreadable = seen(writer=Writer.UNKNOWN, readable=False, mtime=NOW - 40, ctime=NOW - 40)
     assert verdict(unreadable, since=NOW - 30) == Wait(NOW + 20.0, "it may not be read")
     assert isinstance(verdict(replace(unreadable, ctime_ns=ns(NOW - 61), taken_at=NOW + 21), since=NOW - 30), Refuse)
+
+
+@pytest.mark.parametrize(("most", "remedy"), [(1000, "raise upload.max_size"), (LARGEST_PUT, "no more in one PUT")])
+def test_a_limit_that_can_be_raised_no_more_is_not_to_be_raised(most: int, remedy: str) -> None:
+    """Where `max_size` is as high as it may be, raising it is no remedy."""
+    refused = verdict(seen(size=most + 1), replace(RULES, max_size=most))
+    assert isinstance(refused, Refuse)
+    assert remedy in refused.remedy
+    assert ("raise" in refused.remedy) == (most < LARGEST_PUT)
 
 
 @pytest.mark.parametrize(("path", "size"), [("a\udcff.csv", 10), ("d\udcff/a.csv", 10), ("a.csv", 1001)])

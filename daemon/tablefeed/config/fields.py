@@ -15,10 +15,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tablefeed.http import origin_of, parse_url
+from tablefeed.model import LARGEST_PUT
 from tablefeed.units import format_duration, format_size, parse_duration, parse_size
 
-LARGEST_PUT = 5 * 2**30
-"""Bytes: what object stores take in one PUT."""
 AUTO = "auto"
 """Stands for a number that is found by trying."""
 STRFTIME_CODES = "aAbBdeFGHIjmMpSuUVwWyYzZ%"
