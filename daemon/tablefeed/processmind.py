@@ -114,7 +114,7 @@ class ProcessMindApi:
 
     async def datasets(self) -> list[Dataset]:
         """All datasets of the tenant."""
-        answer = await self._get(f"tenant {self.access.tenant_id} with its datasets", "datasets")
+        answer = await self._get(f"the datasets of tenant {self.access.tenant_id}", "datasets")
         return [_dataset(self._mapping(item)) for item in self._list(answer)]
 
     async def dataset(self, dataset_id: str) -> Dataset:
@@ -123,7 +123,7 @@ class ProcessMindApi:
 
     async def datatables(self) -> list[Named]:
         """All datatables of the tenant."""
-        answer = await self._get(f"tenant {self.access.tenant_id} with its datatables", "datatables")
+        answer = await self._get(f"the datatables of tenant {self.access.tenant_id}", "datatables")
         return [_named(self._mapping(item)) for item in self._list(answer)]
 
     async def datatable(self, datatable_id: str) -> Named:

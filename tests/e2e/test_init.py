@@ -51,6 +51,17 @@ async def test_with_flags_nothing_is_asked(tmp_path: Path, sandbox: RunningSandb
     assert (code, "All is well." in out) == (0, True)
 
 
+async def test_a_way_through_a_parent_is_written_straight(tmp_path: Path, sandbox: RunningSandbox, drop: Path) -> None:
+    """What the file names holds no "..", and is the place that was meant where that leads through a link."""
+    (tmp_path / "far" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "below")
+    (tmp_path / "far" / "orders").mkdir()
+    arguments = ["--tenant", "tenant-123", "--datatable", "table-456"]
+    assert (await init(tmp_path, sandbox, *arguments, "--directory", str(tmp_path / "link" / ".." / "orders")))[0] == 0
+    [feed] = load(tmp_path / "etc" / "tablefeed.toml", {}).feeds
+    assert feed.directory == tmp_path / "far" / "orders"
+
+
 async def test_a_configuration_is_not_written_over(tmp_path: Path, sandbox: RunningSandbox, drop: Path) -> None:
     """Unless that is asked for."""
     arguments = ["--tenant", "tenant-123", "--datatable", "table-456", "--directory", str(drop)]
@@ -92,6 +103,8 @@ async def test_a_refused_key_is_told_and_not_shown(tmp_path: Path, sandbox: Runn
     assert code == 78
     assert "refused" in err
     assert "wr0ng-k3y" not in out + err
+    assert "Check the key, and that it belongs to this tenant. Nothing was written" in err
+    assert "argument" not in err
 
 
 class Terminal:

@@ -22,7 +22,7 @@ from tablefeed.config import DEFAULT_PATH, KeyFile, KeyVariable, load, to_feeds
 from tablefeed.config.environment import CONFIG_VARIABLE, KEY_VARIABLE
 from tablefeed.config.fields import BaseUrl, FeedName, Identifier
 from tablefeed.config.sample import sample
-from tablefeed.errors import DeliveryError, Exit, Fatal, Transient
+from tablefeed.errors import DeliveryError, Exit, Fatal, KeyRefused, Transient
 from tablefeed.http import is_plain_to_afar
 from tablefeed.processmind import Dataset
 
@@ -99,14 +99,20 @@ def _interview(answers: Answers, file: Path) -> Found:
     return Found(values, key if typed else None)
 
 
+def _absolute(path: Path) -> Path:
+    """The path from the root, as it is to stand in the file: without "..", and with the links that were named."""
+    there = path.expanduser()
+    return there.resolve() if ".." in there.parts else there.absolute()
+
+
 def _beside(file: Path) -> Path:
-    return file.with_name("api-key").absolute()
+    return _absolute(file.with_name("api-key"))
 
 
 def _key(answers: Answers, file: Path) -> tuple[str, Path | None]:
     """The API key, and the file that holds it, or is to hold it: one that is typed in lies beside the configuration."""
     if answers.key_file is not None:
-        source = KeyFile(answers.key_file.expanduser().absolute())
+        source = KeyFile(_absolute(answers.key_file))
         return source.read(), source.path
     if key := os.environ.get(KEY_VARIABLE):
         return KeyVariable(KEY_VARIABLE, key).read(), None
@@ -148,7 +154,7 @@ def _names(datasets: Sequence[Dataset]) -> str:
 
 def _directory(given: Path | None) -> Path:
     path = given or Path(_ask("Directory that the export drops its files in", "--directory"))
-    return path.expanduser().absolute()
+    return _absolute(path)
 
 
 def _name_of(directory: Path) -> str:
@@ -194,6 +200,8 @@ async def _asked(answer: Awaitable[T]) -> T:
     """What the API answers. Raises Fatal with the remedy."""
     try:
         return await answer
+    except KeyRefused as error:
+        raise Fatal(error.reason, "Check the key, and that it belongs to this tenant. Nothing was written") from None
     except DeliveryError as error:
         code = Exit.UNAVAILABLE if isinstance(error, Transient) else Exit.CONFIG
         raise Fatal(str(error), "Nothing was written", code) from None
