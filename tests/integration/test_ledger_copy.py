@@ -549,6 +549,17 @@ async def test_only_one_machines_files_go_into_sqlite(database: Databases) -> No
     ]
 
 
+async def test_a_node_that_was_never_there_is_told(database: Databases) -> None:
+    """A name that is mistyped would leave behind all that waits; one that has no files is none the less known."""
+    source, target = database("postgres"), database("sqlite")
+    async with joined(source, "one") as ledger:
+        await ledger.know(["orders"])
+    with pytest.raises(LedgerUnusable, match=r"never seen a node once; it knows one\. Name with --node one") as caught:
+        await moved(source, target, placed(from_server=True, to_server=False, node="once", host=""))
+    assert caught.value.exit_code is Exit.CANNOT_CREATE
+    assert (await moved(source, target, placed(from_server=True, to_server=False, node="one", host=""))).is_whole
+
+
 async def test_a_feed_that_is_shared_afterwards_knows_its_files_again(database: Databases) -> None:
     """Those that wait, and those that were delivered and stay where they are: none is sent a second time."""
     source, target = database("sqlite"), database("postgres")

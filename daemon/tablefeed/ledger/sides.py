@@ -10,12 +10,14 @@ from tablefeed.errors import LedgerUnusable
 from tablefeed.ledger import engine
 from tablefeed.ledger.exclusive import Held
 from tablefeed.ledger.prepared import add_all
-from tablefeed.ledger.schema import HEAD, announced, datasets, feeds, files, is_left, is_open, outbox
+from tablefeed.ledger.schema import HEAD, announced, datasets, feeds, files, is_left, is_open, nodes, outbox
 from tablefeed.model import State
 
 TABLES = (files, outbox, datasets, feeds, announced)
 BATCH = 2_000
 """Rows that are read, and committed, at a time."""
+_NAMED = 20
+"""Nodes that are named where none of them was meant."""
 _CLAIMS = {"owner", "lease_until"}
 
 Row = tuple[Any, ...]
@@ -100,6 +102,7 @@ class Source(Side):
         """Make sure that a ledger without nodes can hold it. Raises LedgerUnusable."""
         if self._place.becomes != "":
             return
+        self._assert_known()
         waiting = (self._of(files, files.c.node).where(is_open | is_left), self._of(outbox, outbox.c.node))
         found = sorted({node for query in waiting for (node,) in self._ask(query.distinct()) if node})
         if len(found) > 1:
@@ -114,6 +117,18 @@ class Source(Side):
             raise LedgerUnusable(
                 f"the feed {twice[0][0]} in {self.held.name} has a file that waits both on a node and on all",
                 "Start a daemon on it until that file is delivered, and repeat this",
+            )
+
+    def _assert_known(self) -> None:
+        if self._place.only is None:
+            return
+        named = (sa.select(files.c.node).distinct(), sa.select(outbox.c.node).distinct(), sa.select(nodes.c.name))
+        known = sorted({name for query in named for (name,) in self._ask(query) if name})
+        if self._place.only not in known:
+            some = ", ".join(known[:_NAMED]) + (f" and {len(known) - _NAMED} more" if len(known) > _NAMED else "")
+            raise LedgerUnusable(
+                f"the ledger {self.held.name} has never seen a node {self._place.only}; it knows {some or 'none'}",
+                "Name with --node one that it knows",
             )
 
     def count_held(self) -> int:
