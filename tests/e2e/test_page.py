@@ -340,6 +340,18 @@ async def test_the_history_is_searched(site: Site, sandbox: RunningSandbox, brow
         await expect(rows).to_have_count(0)
 
 
+async def test_a_disk_is_not_suspected_where_postgresql_is_away(
+    site: Site, sandbox: RunningSandbox, browser: Browser
+) -> None:
+    """What says itself that PostgreSQL does not answer has no other remedy beside it; what SQLite says has."""
+    site.feed("orders")
+    ask = """async (reason) => (await import("/static/trouble.js")).troublesOf(
+        {ledger_problem: reason, fleet: {now: null, nodes: []}, feeds: [], servers: []})[0].remedy"""
+    async with shown(browser, site) as (page, _):
+        remedies = [await page.evaluate(ask, reason) for reason in ("x: PostgreSQL does not answer", "disk I/O error")]
+    assert ["disk" in remedy for remedy in remedies] == [False, True]
+
+
 async def test_the_history_is_there_from_the_first_moment(
     site: Site, sandbox: RunningSandbox, browser: Browser
 ) -> None:

@@ -82,7 +82,8 @@ def test_a_wrong_password(postgres: Postgres) -> None:
     text, code = refused(url.replace(PASSWORD, "another-password"))
     assert code == Exit.NO_PERMISSION
     assert 'password authentication failed for user "tablefeed"' in text
-    assert text.endswith("Correct the password in [ledger] url, or in the file that $PGPASSFILE names")
+    assert text.endswith("or the file that $PGPASSFILE names")
+    assert "Write the right password into [ledger] url" in text
     assert "another-password" not in text
 
 
@@ -141,7 +142,9 @@ def test_a_host_that_is_not_there() -> None:
         bound.bind(("127.0.0.1", 0))
         text, code = refused(f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:{bound.getsockname()[1]}/x", run, check)
     assert code == Exit.UNAVAILABLE
-    assert text.endswith("Start PostgreSQL, or correct [ledger] url")
+    assert text.endswith(
+        "/x: PostgreSQL does not answer as it should: Connection refused. Start PostgreSQL, or correct [ledger] url"
+    )
 
 
 def test_what_the_driver_does_not_understand(postgres: Postgres) -> None:

@@ -47,7 +47,8 @@ _SESSION = (
 _MIGRATING = ("SET statement_timeout = 0", "SET lock_timeout = '10min'")
 """Another node may be at it, with a large ledger."""
 _REFUSED = {
-    "28P01": "Correct the password in [ledger] url, or in the file that $PGPASSFILE names",
+    "28P01": "Write the right password into [ledger] url, or into .pgpass in the home of the user that runs tablefeed, "
+    "or the file that $PGPASSFILE names",
     "28000": "Let this user log in: see pg_hba.conf, and the roles of the database",
     "3D000": "Create the database, or name the right one in [ledger] url",
     "42501": "Grant the user of [ledger] url the right to create tables in its schema, and to use them",
@@ -68,6 +69,8 @@ _TEXTS = {
     "permission denied": "42501",
 }
 """By a part of its text, for a connection that was refused: the driver gives no SQLSTATE then."""
+_SERVER = re.compile(r"^(connection (failed|is bad): )?connection to server .*?(, port \d+| socket .*?) failed: ")
+"""How the driver begins what it says of a connection that was not made."""
 _BROKEN = ("22", "23", "42")
 """Classes of errors that come again whatever is done: of data, of constraints, of names."""
 
@@ -128,8 +131,11 @@ def remedy(trouble: str) -> str:
 
 
 def _told(error: sa.exc.DBAPIError) -> str:
-    """What it says in one line: where several addresses were tried, each has its own, and the last one counts."""
-    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    """What it says in one line: where several addresses were tried, each has its own, and the last one counts.
+
+    The server is left out, which is named beside it.
+    """
+    lines = [stripped for line in str(error.orig).splitlines() if (stripped := _SERVER.sub("", line).strip())]
     refused = [line.rpartition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
     return refused[-1] if refused else next(iter(lines), type(error.orig).__name__)
 

@@ -15,7 +15,7 @@ const TITLES = {
 export function troublesOf(picture) {
   const found = [];
   if (picture.ledger_problem) {
-    found.push({ key: "ledger", title: "The ledger cannot be read", reason: picture.ledger_problem, remedy: picture.fleet.now ? "What comes from it is old or missing here." : "What comes from it is missing here. See whether its disk is full or broken.", sign: "bad" });
+    found.push({ key: "ledger", title: "The ledger cannot be read", reason: picture.ledger_problem, remedy: missing(picture), sign: "bad" });
   }
   if (picture.ledger_held_up) {
     found.push({ key: "ledger-held-up", title: "The ledger cannot be written", reason: picture.ledger_held_up, remedy: "", sign: "bad" });
@@ -34,6 +34,12 @@ export function troublesOf(picture) {
     found.push({ ...server, key: server.origin, title: `${visible(server.origin)} fails`, remedy: `Nothing: the files of ${server.feeds.map(visible).join(", ")} are sent when it works again.`, sign: "wait" });
   }
   return found;
+}
+
+// A database of PostgreSQL says itself what to do.
+function missing(picture) {
+  if (picture.fleet.now) return "What comes from it is old or missing here.";
+  return `What comes from it is missing here.${/PostgreSQL/.test(picture.ledger_problem) ? "" : " See whether its disk is full or broken."}`;
 }
 
 export function drawTroubles(picture, now) {
