@@ -75,6 +75,7 @@ async def test_a_configuration_that_is_not_there_is_told_by_all(site: Site, read
     code, out = await piped(f"tablefeed {reading} --config /nonesuch.toml", site)
     assert code == 78
     assert "/nonesuch.toml does not exist. Name a file that does with --config" in out
+    assert "or write this one with `tablefeed init`" in out
 
 
 async def test_without_any_configuration_the_way_to_one_is_told(tmp_path: Path) -> None:

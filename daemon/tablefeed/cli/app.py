@@ -104,7 +104,7 @@ app = typer.Typer(
     name="tablefeed",
     help="Watches export directories and delivers every file to its ProcessMind datatable.",
     epilog=(
-        "Exit codes: 0 done, 1 something was not delivered, 2 wrong usage, 69 API unavailable, "
+        "Exit codes: 0 done, 1 something was not delivered, 2 wrong usage, 69 API or PostgreSQL unavailable, "
         "73 cannot create, 77 no permission, 78 configuration."
     ),
     no_args_is_help=True,

@@ -117,7 +117,8 @@ def _nothing_found(default: Path) -> str:
     return (
         f"there is none: --config is not given, ${CONFIG_VARIABLE} is not set and {default} does not exist. "
         "Write one with `tablefeed init`; "
-        f"or begin with `tablefeed config sample > {default}`, fill it in and run `tablefeed check`; "
+        "or begin with `tablefeed config sample > tablefeed.toml`, fill that in "
+        "and run `tablefeed check --config tablefeed.toml`; "
         f"or set {FEEDS_VARIABLE} and the other TABLEFEED_ variables"
     )
 
@@ -134,7 +135,7 @@ def _read(file: Path) -> bytes:
     except FileNotFoundError:
         raise Fatal(
             f"the configuration {file} does not exist",
-            f"Name a file that does with --config or ${CONFIG_VARIABLE}",
+            f"Name a file that does with --config or ${CONFIG_VARIABLE}, or write this one with `tablefeed init`",
         ) from None
     except OSError as error:
         raise Fatal(

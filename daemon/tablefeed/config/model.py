@@ -118,7 +118,7 @@ class FeedSettings(Section):
     )
     notify_url: WebhookUrl = option(
         "",
-        'where each delivery, and trouble, is told by a POST of JSON (the README shows its form); "": nowhere',
+        'where each delivery, and trouble, is told by a POST of JSON (docs/webhooks.md shows its form); "": nowhere',
         example="https://hooks.example/erp",
     )
     notify_secret_file: OptionalFile = option(

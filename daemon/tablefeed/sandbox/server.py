@@ -1,6 +1,7 @@
 """The sandbox as a server: the API and the store on one port."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -125,8 +126,10 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     try:
         await site.start()
     except OSError as error:
+        # asyncio's own text repeats the address, and a name that is not known has a number that is none of errno's.
+        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise CannotListen(
-            f"the sandbox cannot listen on {host}:{port}: {error.strerror}",
+            f"the sandbox cannot listen on {host}:{port}: {cause}",
             "Choose another address with --listen, or end what uses this one",
         ) from error
     return str(URL.build(scheme="http", host=host, port=runner.addresses[0][1]))

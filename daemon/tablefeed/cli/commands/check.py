@@ -16,8 +16,8 @@ def check(config: Config = None) -> None:
       tablefeed check
       tablefeed check --config ./tablefeed.toml
 
-    Exit codes: 0 all is well; else that of the first thing that is wrong: 69 the API is unavailable, 73 the ledger or
-    the port cannot be used, 77 no permission, 78 configuration.
+    Exit codes: 0 all is well; else that of the first thing that is wrong: 69 the API or PostgreSQL is unavailable,
+    73 the ledger or the port cannot be used, 77 no permission, 78 configuration.
     """
     from tablefeed.cli.check import check as work
 

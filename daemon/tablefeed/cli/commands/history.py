@@ -54,8 +54,8 @@ def history(
       tablefeed history --feed orders --state rejected
       tablefeed history --json --since 2026-03-01 | jq -r .path
 
-    Exit codes: 0 done, also when nothing fits; 73 there is no ledger, or it is damaged; 77 no permission;
-    78 configuration.
+    Exit codes: 0 done, also when nothing fits; 69 PostgreSQL is away; 73 there is no ledger, or it is damaged;
+    77 no permission; 78 configuration.
     """
     from tablefeed.cli.history import history as work
 

@@ -34,7 +34,8 @@ def retry(
       tablefeed retry 8 9
       tablefeed retry --feed orders
 
-    Exit codes: 0 done, 1 a file could not be put back, 73 there is no ledger, 77 no permission, 78 configuration.
+    Exit codes: 0 done, 1 a file could not be put back, 69 PostgreSQL is away, 73 there is no ledger,
+    77 no permission, 78 configuration.
     """
     from tablefeed.cli.retry import retry as work
 

@@ -30,8 +30,9 @@ def run(
       tablefeed run
       tablefeed run --once --config /etc/tablefeed/nightly.toml
 
-    Exit codes: 0 it was ended, or with --once all was delivered; 1 with --once something was not; 73 the ledger is in
-    use or damaged, or the port is taken; 77 no permission; 78 configuration.
+    Exit codes: 0 it was ended, or with --once all was delivered; 1 with --once something was not; 69 PostgreSQL
+    is away; 73 the ledger or the node's name is in use, the ledger is damaged, or the port is taken; 77 no permission;
+    78 configuration.
     """
     from tablefeed.cli.run import run as work
 
