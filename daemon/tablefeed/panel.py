@@ -7,7 +7,7 @@ import structlog
 from tablefeed.assembly import Parts
 from tablefeed.clock import steady
 from tablefeed.config import KeyFile, usable_token
-from tablefeed.errors import Fatal
+from tablefeed.errors import Fatal, LedgerUnusable
 from tablefeed.ledger.glance import Wanted
 from tablefeed.ledger.records import Page
 from tablefeed.metrics import Page as Exposition
@@ -121,14 +121,23 @@ class Panel:
         return feed in self._parts.feeds or self._overview.knows(feed)
 
     async def pause(self, feed: str) -> None:
-        """Send no more files of a feed, on all nodes that serve it."""
+        """Send no more files of a feed, on all nodes that serve it. Raises LedgerUnusable where that cannot be kept."""
+        self._assert_writable()
         await self._parts.pauses.pause(feed)
         self._overview.expire()
 
     async def resume(self, feed: str) -> None:
-        """Send files of a feed again."""
+        """Send files of a feed again. Raises LedgerUnusable where that cannot be kept."""
+        self._assert_writable()
         await self._parts.pauses.resume(feed)
         self._overview.expire()
+
+    def _assert_writable(self) -> None:
+        # Who asked would else get no answer for as long as it lasts, which may be hours.
+        ledger = self._parts.ledger
+        if ledger.trouble:
+            why = f"the ledger cannot be written: {ledger.trouble}; {ledger.remedy}"
+            raise LedgerUnusable(f"Nothing was changed, since {why}", "")
 
     async def retry(self, choice: Choice) -> Outcome:
         """Put refused files back to where they were dropped, and look at them soon. Raises LedgerUnusable."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from tablefeed.errors import Fatal
+from tablefeed.errors import Fatal, LedgerUnusable
 from tablefeed.ledger.glance import Wanted
 from tablefeed.ledger.records import Page
 from tablefeed.metrics import Page as Exposition
@@ -26,6 +26,7 @@ class FakePanel:
         self.picture = Snapshot("1.0", "here", 1, 2_000, 1_000)
         self.looks = 0
         self.ailing: list[str] = []
+        self.unwritable: LedgerUnusable | None = None
 
     async def ailments(self) -> list[str]:
         return self.ailing
@@ -59,9 +60,13 @@ class FakePanel:
         return feed == "orders"
 
     async def pause(self, feed: str) -> None:
+        if self.unwritable:
+            raise self.unwritable
         self.changed.append(("pause", feed))
 
     async def resume(self, feed: str) -> None:
+        if self.unwritable:
+            raise self.unwritable
         self.changed.append(("resume", feed))
 
     async def retry(self, choice: Choice) -> Outcome:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from tablefeed.errors import LedgerUnusable
 from tablefeed.ledger import engine
 from tablefeed.panel import Panel
 
@@ -91,3 +92,14 @@ async def test_a_dispatcher_that_has_ended_needs_a_restart() -> None:
     assert await panel_of().ailments() == []
     [ailment] = await panel_of(dispatcher=SimpleNamespace(ended=True)).ailments()
     assert "dispatcher has ended" in ailment
+
+
+@pytest.mark.parametrize("what", ["pause", "resume"])
+async def test_a_pause_that_cannot_be_kept_is_refused_at_once(what: str) -> None:
+    """It would give no answer for as long as the ledger cannot be written; nothing of it is tried."""
+    ledger = SimpleNamespace(
+        next_due=nothing_due, trouble="PostgreSQL is away", node="north", remedy="start PostgreSQL"
+    )
+    panel = panel_of(ledger=ledger, pauses=SimpleNamespace())
+    with pytest.raises(LedgerUnusable, match=r"Nothing was changed, .*PostgreSQL is away; start PostgreSQL"):
+        await getattr(panel, what)("orders")

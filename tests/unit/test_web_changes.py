@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from support.panel import TOKEN, FakePanel
-from tablefeed.errors import Fatal
+from tablefeed.errors import Fatal, LedgerUnusable
 from tablefeed.recovery import MOST, Choice
 from tablefeed.web.guard import FREE_GUESSES, LONGEST_PAUSE, Guesses
 from tablefeed.web.server import make_app, running
@@ -65,6 +65,14 @@ async def test_the_token_opens_all_changes(address: str, panel: FakePanel) -> No
         ("limit", None),
         ("release", None),
     ]
+
+
+@pytest.mark.parametrize("what", ["pause", "resume"])
+async def test_what_cannot_be_kept_is_refused_in_words(address: str, panel: FakePanel, what: str) -> None:
+    """Who presses the button while the ledger cannot be written learns why, and that nothing was changed."""
+    panel.unwritable = LedgerUnusable("Nothing was changed: PostgreSQL is away", "start it")
+    status, said, _ = await post(address, f"/api/feeds/orders/{what}")
+    assert (status, said) == (503, {"error": "Nothing was changed: PostgreSQL is away. start it"})
 
 
 @pytest.mark.parametrize("path", ROUTES)

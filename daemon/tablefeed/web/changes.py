@@ -21,11 +21,11 @@ class ChangesPort(TokenPort, Protocol):
         ...
 
     async def pause(self, feed: str) -> None:
-        """Send no more files of a feed."""
+        """Send no more files of a feed. Raises LedgerUnusable."""
         ...
 
     async def resume(self, feed: str) -> None:
-        """Send files of a feed again."""
+        """Send files of a feed again. Raises LedgerUnusable."""
         ...
 
     async def retry(self, choice: Choice) -> Outcome:
@@ -59,11 +59,12 @@ def change_routes(changes: ChangesPort) -> list[web.RouteDef]:
     async def pause(request: web.Request) -> web.Response:
         await guard.admit(request)
         feed = _known(changes, request.match_info["name"])
-        if request.match_info["what"] == "pause":
-            await changes.pause(feed)
-        else:
-            await changes.resume(feed)
-        return web.json_response({"feed": feed, "paused": request.match_info["what"] == "pause"})
+        paused = request.match_info["what"] == "pause"
+        try:
+            await (changes.pause(feed) if paused else changes.resume(feed))
+        except LedgerUnusable as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from None
+        return web.json_response({"feed": feed, "paused": paused})
 
     async def bandwidth(request: web.Request) -> web.Response:
         await guard.admit(request)
