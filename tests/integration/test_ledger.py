@@ -22,6 +22,7 @@ from support.ledgers import GRANT, RECEIPT, Clock, joined, migrations, opened, s
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.history import plain
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, records
+from tablefeed.ledger import sqlite as sqlite_side
 from tablefeed.ledger.schema import HEAD, FsPath, files, metadata
 from tablefeed.model import FileVersion, Order, State
 
@@ -778,3 +779,18 @@ async def test_a_delivery_is_recorded_also_when_its_caller_is_cancelled(ledger: 
     with pytest.raises(asyncio.CancelledError):
         await recording
     assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))
+
+
+@pytest.mark.parametrize("below", ["", "missing"])
+def test_where_a_ledger_cannot_be_made_its_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    """To be owned where it is there, and made where it is not. Root may write anywhere, so it is told otherwise."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    path = tmp_path / below / "ledger.db"
+    with pytest.raises(LedgerUnusable) as caught:
+        sqlite_side.inspect(path)
+    assert f"cannot be made: {tmp_path} is not writable for this user. Let there be {path.parent}, owned" in str(
+        caught.value
+    )
+    assert caught.value.exit_code is Exit.NO_PERMISSION

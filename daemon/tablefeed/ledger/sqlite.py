@@ -183,7 +183,7 @@ def inspect(path: Path) -> str:
         if not os.access(parent, os.W_OK | os.X_OK):
             raise LedgerUnusable(
                 f"the ledger {path} cannot be made: {parent} is not writable for this user",
-                "Make its directory, or set [ledger] url to another place",
+                f"Let there be {path.parent}, owned by the user that runs it, or set [ledger] url to another place",
                 Exit.NO_PERMISSION,
             )
         return f"ledger {path}: made at the first start"
