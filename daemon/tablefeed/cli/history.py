@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,11 @@ from tablefeed.model import State
 from tablefeed.units import format_size, parse_moment
 
 _COLORS = {State.ARCHIVED: "green", State.REJECTED: "red", State.SKIPPED: "cyan", State.GONE: "dim"}
+
+_ENDLESS = 1_000_000
+"""Columns of a terminal on which nothing is folded."""
+_ROOM = 60
+"""Columns that what happened needs, to be read beside the rest: a reason is a sentence or two."""
 
 
 def history(
@@ -57,11 +63,30 @@ def history(
 
 
 def _show(records: list[Record], *, with_nodes: bool) -> None:
+    output = Output(soft_wrap=True)
+    output.print(fitting(records, output, with_nodes=with_nodes))
+
+
+def fitting(records: list[Record], console: Console, *, with_nodes: bool) -> Table:
+    """The records as a table: what happened has a column of its own where the terminal is wide enough for it."""
+    wide = _table(records, "WHAT", with_nodes=with_nodes)
+    wide.columns[-1].max_width = _ROOM
+    needed = console.measure(wide, options=console.options.update(max_width=_ENDLESS)).maximum
+    wide.columns[-1].max_width = None
+    if needed <= console.width:
+        return wide
+    return _table(records, with_nodes=with_nodes)
+
+
+def _table(records: list[Record], *more: str, with_nodes: bool) -> Table:
+    """With `more`, a last column of that name; without it what happened stands below the file."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "WHEN", *(["NODE", "SENDER"] if with_nodes else []), "FEED", "STATE", "SIZE", "FILE", "WHAT"):
-        table.add_column(name, justify="right" if name in ("ID", "SIZE") else "left", overflow="fold")
+    for name in ("ID", "WHEN", *(["NODE", "SENDER"] if with_nodes else []), "FEED", "STATE", "SIZE", "FILE", *more):
+        short = name in ("ID", "STATE", "SIZE")
+        table.add_column(name, justify="right" if name in ("ID", "SIZE") else "left", overflow="fold", no_wrap=short)
     for record in records:
         when = datetime.fromtimestamp(record.changed_at / 1000).astimezone()
+        path, happened = Text(shown(record.path)), Text(shown(what(record)))
         table.add_row(
             str(record.id),
             when.strftime("%Y-%m-%d %H:%M:%S"),
@@ -69,7 +94,6 @@ def _show(records: list[Record], *, with_nodes: bool) -> None:
             record.feed,
             Text(record.state, style=_COLORS.get(State(record.state), "")),
             format_size(record.size),
-            Text(shown(record.path)),
-            Text(shown(what(record))),
+            *([path, happened] if more else [Text("\n").join([path, happened]) if happened else path]),
         )
-    Output(soft_wrap=True).print(table)
+    return table
