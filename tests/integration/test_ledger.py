@@ -781,6 +781,18 @@ async def test_a_delivery_is_recorded_also_when_its_caller_is_cancelled(ledger: 
     assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))
 
 
+async def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path) -> None:
+    """A wrong [ledger] url may name anything: its permissions are not changed, and no lock is made beside it."""
+    path = tmp_path / "accounts"
+    path.write_text("root:x:0:0\n")
+    path.chmod(0o644)
+    with pytest.raises(LedgerUnusable, match=r"is no ledger: file is not a database.*Or correct \[ledger\] url"):
+        async with opened(path, Clock()):
+            pass
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("root:x:0:0\n", 0o644)
+    assert [it.name for it in tmp_path.iterdir()] == ["accounts"]
+
+
 @pytest.mark.parametrize("below", ["", "missing"])
 def test_where_a_ledger_cannot_be_made_its_directory_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str

@@ -18,6 +18,8 @@ LOCK_SUFFIX = ".lock"
 _JOURNAL_PAGES = 4_000
 _LOOKS = 10_000
 """How often the lock is tried while others only look at it."""
+_MAGIC = b"SQLite format 3\0"
+"""What every database of SQLite begins with."""
 _WAITING_HELPS = ("full", "disk i/o error", "locked", "unable to open", "readonly")
 
 
@@ -75,6 +77,17 @@ def sqlite_path(url: str) -> Path:
     return Path(sa.make_url(url).database or "")
 
 
+def _assert_database(path: Path) -> None:
+    """Make sure that a file is SQLite's, before anything of it is changed; one that is missing is made."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        begin = os.pread(fd, len(_MAGIC), 0)
+    finally:
+        os.close(fd)
+    if begin and begin != _MAGIC:
+        raise _no_ledger(str(path), "file is not a database")
+
+
 def prepare_file(path: Path) -> None:
     """Make the ledger's file and directories when they are missing; only the owner may use what belongs to the ledger.
 
@@ -82,7 +95,7 @@ def prepare_file(path: Path) -> None:
     """
     try:
         _make(path.parent)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _assert_database(path)
         for suffix in ("", "-wal", "-shm", LOCK_SUFFIX):
             with suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).chmod(0o600)
@@ -137,9 +150,14 @@ def error_of(error: sa.exc.DBAPIError, path: str) -> DiskTrouble | LedgerUnusabl
     text = str(error.orig)
     if isinstance(error, sa.exc.OperationalError) and any(hint in text.lower() for hint in _WAITING_HELPS):
         return DiskTrouble(path, f"the ledger cannot be written: {text}")
+    return _no_ledger(path, text)
+
+
+def _no_ledger(path: str, why: str) -> LedgerUnusable:
     return LedgerUnusable(
-        f"the ledger {path} is damaged or is no ledger: {text}",
-        "Move it aside and start again: files that still lie in their directories are queued anew",
+        f"the ledger {path} is damaged or is no ledger: {why}",
+        "Move it aside and start again: files that still lie in their directories are queued anew. "
+        "Or correct [ledger] url, if it names something else",
     )
 
 
