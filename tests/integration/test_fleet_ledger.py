@@ -484,6 +484,18 @@ async def test_one_node_scans_until_it_ends_or_is_over(site: Site) -> None:
             assert not await two.may_scan("orders")
 
 
+@pytest.mark.parametrize("served", [[], ["orders"]], ids=["removed", "its own"])
+async def test_a_feed_that_is_shared_no_more_is_left_to_those_that_share_it(site: Site, served: list[str]) -> None:
+    """Also where the scan that goes on until the reload is done asks once more."""
+    async with site.node("one") as one, site.node("two") as two:
+        assert await one.may_scan("orders")
+        assert not await two.may_scan("orders")
+        await one.know(served)
+        await one.may_scan("orders")
+        assert not one.scans("orders")
+        assert await two.may_scan("orders")
+
+
 async def test_a_directory_of_ones_own_is_scanned_whoever_else_does(site: Site) -> None:
     """There is nobody to ask."""
     async with site.node("one", shared=False) as one, site.node("two", shared=False) as two:

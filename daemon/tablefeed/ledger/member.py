@@ -156,14 +156,23 @@ class Member:
         for shared, own in items:
             self._shared = frozenset(shared)
             nodes.adopt(conn, self.name, shared, own)
+        # Others may share what is not shared here any more.
+        self.leave_scans(conn, now, [*self._scans - self._shared])
         return [None for _ in items]
 
     def may_scan(self, conn: sa.Connection, now: int, feeds: Sequence[str]) -> list[bool]:
         """Whether these shared feeds are this node's to scan, until its connection ends."""
-        for feed in {*feeds} - self._scans:
+        for feed in ({*feeds} & self._shared) - self._scans:
             if postgres.lock_scan(conn, feed):
                 self._scans.add(feed)
         return [feed in self._scans for feed in feeds]
+
+    def leave_scans(self, conn: sa.Connection, now: int, feeds: Sequence[str]) -> list[None]:
+        """Let other nodes scan these feeds."""
+        for feed in {*feeds} & self._scans:
+            postgres.unlock_scan(conn, feed)
+            self._scans.discard(feed)
+        return [None for _ in feeds]
 
     def tell(self, conn: sa.Connection, now: int, items: Sequence[Message]) -> list[None]:
         """Tell all nodes."""
