@@ -22,7 +22,7 @@ from tablefeed.others import NOBODY, Others
 from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
 from tablefeed.watch.judge import Judge, Verdict
 from tablefeed.watch.pending import Pending
-from tablefeed.watch.scan import BATCH, Problem, Selection, scan
+from tablefeed.watch.scan import BATCH, Problem, Selection, assert_readable, scan
 from tablefeed.watch.watcher import Watcher
 
 log = structlog.get_logger(__name__)
@@ -229,14 +229,17 @@ class Intake:
         began = steady()
         self._scan_at = began + self._rescan
         try:
-            self._is_ours = await self._others.may_scan(self._feed.name)
-            if not self._is_ours:
-                self._pending = Pending(LIMIT)  # what waits here is the other node's to look at
+            if self._trouble:  # others, which may have the directory, are kept from it only if this node has it
+                await self._in_thread(partial(assert_readable, self._feed.directory))
+            if await self._others.may_scan(self._feed.name):
+                self._is_ours = True
+                await self._scan()
+            else:
+                self._leave_to_others()
                 self.first_scan.set()
-                self.scanned.clear()
-                return
-            await self._scan()
         except (FeedBlocked, DiskTrouble) as error:
+            if await self._others.leave(self._feed.name):
+                self._leave_to_others()
             self._scan_at = steady() + min(self._tick, self._rescan)
             if str(error) != self._trouble:
                 self._trouble = str(error)
@@ -247,6 +250,12 @@ class Intake:
         if self._trouble:
             self._trouble = ""
             self._on_recovered()
+
+    def _leave_to_others(self) -> None:
+        """What waits here is another node's to look at."""
+        self._is_ours = False
+        self._pending = Pending(LIMIT)
+        self.scanned.clear()
 
     async def _scan(self) -> None:
         self._scans += 1

@@ -13,6 +13,9 @@ class Others:
     look: Callable[[str, Sequence[str]], Awaitable[None]]
     """Tell the one that does that these paths may hold something new."""
 
+    leave: Callable[[str], Awaitable[bool]]
+    """Let one of them look at the directory, which this node cannot; returns whether there may be one."""
+
 
 async def _yes(_feed: str) -> bool:
     return True
@@ -22,5 +25,9 @@ async def _nothing(_feed: str, _paths: Sequence[str]) -> None:
     return
 
 
-NOBODY = Others(_yes, _nothing)
+async def _no(_feed: str) -> bool:
+    return False
+
+
+NOBODY = Others(_yes, _nothing, _no)
 """The directory is this daemon's alone."""

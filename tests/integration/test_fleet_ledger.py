@@ -484,6 +484,19 @@ async def test_one_node_scans_until_it_ends_or_is_over(site: Site) -> None:
             assert not await two.may_scan("orders")
 
 
+async def test_a_node_that_cannot_scan_lets_another_do_it(site: Site) -> None:
+    """It may do so again when nobody else does; of a directory of its own it is told that there is no other."""
+    async with site.node("one") as one, site.node("two") as two, site.node("three", shared=False) as three:
+        assert await one.may_scan("orders")
+        assert await one.leave_scan("orders")
+        assert not one.scans("orders")
+        assert await two.may_scan("orders")
+        assert not await one.may_scan("orders")
+        assert await one.leave_scan("orders")
+        assert two.scans("orders")
+        assert not await three.leave_scan("orders")
+
+
 @pytest.mark.parametrize("served", [[], ["orders"]], ids=["removed", "its own"])
 async def test_a_feed_that_is_shared_no_more_is_left_to_those_that_share_it(site: Site, served: list[str]) -> None:
     """Also where the scan that goes on until the reload is done asks once more."""

@@ -515,6 +515,10 @@ async def test_a_scan_gives_way_to_deliveries_unless_it_finds_what_is_to_be_deli
     assert all(seconds > 0 for seconds in rested)
 
 
+async def nobody(_: str) -> bool:
+    return False
+
+
 async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) -> None:
     """What waited here waits there, so that nothing is due here again and again; what events tell is passed on."""
     (root / "a.csv").write_text("1")
@@ -536,7 +540,7 @@ async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) 
         on_queued=lambda _: None,
         on_trouble=lambda error: pytest.fail(str(error)),
         on_recovered=lambda: None,
-        others=Others(may_scan, look),
+        others=Others(may_scan, look, nobody),
     )
     assert [*await intake.settle_all(0.0)] == ["a.csv"]
     assert intake.scanned.is_set()
@@ -545,3 +549,43 @@ async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) 
     intake.hint("b.csv")
     await intake.settle_all(0.0)
     assert passed_on == ["b.csv"]
+
+
+async def test_a_directory_that_is_away_here_is_left_to_other_nodes(root: Path) -> None:
+    """It is not looked at here before it can be read again, and then only when no other node does."""
+    held, answers = [False], [True, False, True]
+    told: list[str] = []
+
+    async def may_scan(_: str) -> bool:
+        held[0] = answers.pop(0)
+        return held[0]
+
+    async def look(_: str, _paths: Sequence[str]) -> None:
+        return
+
+    async def leave(_: str) -> bool:
+        held[0] = False
+        return True
+
+    intake = Intake(
+        make_feed(root),
+        Known("a.csv"),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda error: told.append(str(error)),
+        on_recovered=lambda: told.append("recovered"),
+        others=Others(may_scan, look, leave),
+    )
+    root.rmdir()
+    await intake.settle_all(0.0)
+    await intake.settle_all(0.0)
+    assert (held, answers, len(told)) == ([False], [False, True], 1)
+    assert not intake.scanned.is_set()
+    root.mkdir()
+    await intake.settle_all(0.0)
+    assert (held, answers, told[1:]) == ([False], [True], ["recovered"])
+    await intake.settle_all(0.0)
+    assert held == [True]
+    assert intake.scanned.is_set()

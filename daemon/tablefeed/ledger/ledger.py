@@ -172,6 +172,13 @@ class Ledger(Books):
             return True
         return bool(await self._do(self._member.may_scan, feed))
 
+    async def leave_scan(self, feed: str) -> bool:
+        """Let another node scan the feed's directory; False: no other has it."""
+        if self._member is None or self._nodes.get(feed):
+            return False
+        await self._do(self._member.leave_scans, feed)
+        return True
+
     async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those versions that are neither open nor closed and left in their directory."""
         return await self._ask(queries.unknown, versions, self._nodes)

@@ -163,6 +163,15 @@ async def scan(
         yield batch
 
 
+def assert_readable(root: Path) -> None:
+    """Make sure that a scan can begin. Blocks; raises as `scan` does."""
+    try:
+        with _opened(root, "") as fd, os.scandir(fd) as entries:
+            next(entries, None)
+    except OSError as error:
+        raise _root_trouble(root, error) from error
+
+
 def _walk(root: Path, selection: Selection, below: str) -> Iterator[Batch]:
     batch = Batch()
     directories = [below]
