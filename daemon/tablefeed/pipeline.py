@@ -35,6 +35,7 @@ log = structlog.get_logger("pipeline")
 
 LONGEST_LOOK = 30.0
 """Seconds after which a file that is open for writing again is looked at at the latest."""
+_AWAY = "Mount it; other nodes that have it go on with its files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,11 @@ class Pipeline:
             unchanged = await self._ports.still_there(feed, entry.version)
         except DiskTrouble as trouble:
             delay = backoff(entry.attempts + 1, self._random)
-            self._outcomes.delayed(feed, entry, trouble, delay)
+            if feed.shared:
+                # The share is away here alone, perhaps: what this node holds in vain nobody else can send.
+                self._outcomes.blocked(feed, entry, Place.DELIVERY, FeedBlocked(str(trouble), _AWAY))
+            else:
+                self._outcomes.delayed(feed, entry, trouble, delay)
             await self._put_back(entry, trouble, delay, keep_grant=True)
             return
         if unchanged:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from support.archive import feed_at
 from support.ledgers import GRANT, RECEIPT, Clock, opened, states, version
 from tablefeed.archive import Moved
 from tablefeed.duplicates import Contents
-from tablefeed.errors import DeliveryError, FeedBlocked
+from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, SourceChanged
 from tablefeed.gates import Gates
 from tablefeed.ledger import Ledger, Want
 from tablefeed.model import Entry, Feed, FileVersion, Grant, Order, Receipt
@@ -44,14 +46,15 @@ async def test_a_file_whose_feed_was_removed_after_its_claim_goes_back_as_it_was
 class Bench:
     """A pipeline over a real ledger; what the store says is scripted, by the file's name."""
 
-    def __init__(self, ledger: Ledger, root: Path) -> None:
+    def __init__(self, ledger: Ledger, feed: Feed, clock: Clock) -> None:
         self.says: dict[str, list[DeliveryError]] = {}
-        self.clock = Clock()
+        self.clock = clock
+        self.gates = Gates(self.clock, lambda: 0.0)
         self._ledger = ledger
         self._pipeline = Pipeline(
-            {"orders": feed_at(root)}, ledger, cast("Any", self), cast("Any", self), Contents(ledger, UNUSED),
+            {"orders": feed}, ledger, cast("Any", self), cast("Any", self), Contents(ledger, UNUSED),
             cast("Any", lambda _: self), FairSlots(1, lambda _: Share(0, 0), clock=self.clock),
-            Outcomes(Gates(self.clock, lambda: 0.0), News()), Ports(lambda _feed, _path: None, lambda _: None, UNUSED),
+            Outcomes(self.gates, News()), Ports(lambda _feed, _path: None, lambda _: None, self.still_there),
             Notices("here", lambda _: None, clock=self.clock),
             wall=self.clock, random=lambda: 0.0, steady=self.clock,
         )  # fmt: skip
@@ -63,6 +66,9 @@ class Bench:
         if self.says.get(file.path):
             raise self.says[file.path].pop(0)
         return RECEIPT
+
+    async def still_there(self, feed: Feed, _: FileVersion) -> bool:
+        raise DiskTrouble(str(feed.directory), "it is not mounted")
 
     async def move_delivered(self, *_: object) -> Moved:
         return Moved("/archive")
@@ -78,12 +84,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched(root: Path) -> AsyncIterator[tuple[Bench, Ledger]]:
+async def benched(root: Path, **feed: Any) -> AsyncIterator[tuple[Bench, Ledger]]:
     """A bench and its ledger."""
     clock = Clock()
     async with opened(root / "ledger.db", clock) as ledger:
-        bench = Bench(ledger, root)
-        bench.clock = clock
+        bench = Bench(ledger, feed_at(root, **feed), clock)
         yield bench, ledger
 
 
@@ -107,3 +112,18 @@ async def test_a_file_that_is_refused_again_and_again_while_others_arrive_is_set
 async def test_a_key_that_was_refused_is_not_held_against_a_file(tmp_path: Path) -> None:
     """Only refusals that may be its own fault count towards setting it aside."""
     assert await tried(tmp_path, KEY_REFUSED, KEY_REFUSED, REFUSED) == "archived"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_files_of_a_share_that_is_away_here_are_left_to_nodes_that_have_it(tmp_path: Path, shared: bool) -> None:
+    """This node tries one now and then, where it would else hold all of them again and again."""
+    async with benched(tmp_path, shared=shared) as (bench, ledger):
+        bench.says["a.csv"] = [SourceChanged("a.csv", "vanished")]
+        await ledger.enqueue([version("a.csv")])
+        await bench.try_all()
+        assert bench.gates.allowance("orders") == (1 if shared else None)
+        [(again, reason)] = await ledger.open_entries(["orders"], 10)
+        assert (again.attempts, "it is not mounted" in (reason or "")) == (1, True)
+        await bench.try_all()
+        assert bench.gates.allowance("orders") is None
+    assert states(tmp_path / "ledger.db", "orders") == {"a.csv": "archived"}
