@@ -169,6 +169,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """What of a claim counts."""
         return want
 
+    def before_claim(self) -> None:
+        """What a claim does first."""
+
     @initialize(queued=st.lists(batches(), min_size=2, max_size=4))
     def begin(self, queued: list[list[FileVersion]]) -> None:
         self.make_place()
@@ -222,6 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, wanted: list[Want]) -> None:
         """Only due rows that nobody has, first those to be moved, then those to be sent, each in their order."""
         found = self.run(self.ledger.claim(wanted))
+        self.before_claim()
         for want in map(self.bounded, wanted):
             moves, queued = self.model.candidates(want, self.clock.ms)
             count = min(want.limit, len(moves))
@@ -439,6 +443,8 @@ class PostgresMachine(LedgerMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_new = True
+        """Nothing has been claimed on the connection yet."""
         self.raw: psycopg.Connection[dict[str, Any]] = psycopg.connect(
             self.server.replace("+psycopg", ""), autocommit=True, row_factory=dict_row
         )
@@ -455,7 +461,13 @@ class PostgresMachine(LedgerMachine):
         async def sleep(_seconds: float) -> None:
             await asyncio.sleep(0.01)
 
+        self.is_new = True
         return Ledger(self.url, owner="", clock=self.clock, sleep=sleep, member=Member("one", 60.0, steady))
+
+    def before_claim(self) -> None:
+        if self.is_new:
+            self.model.give_back_the_rest()
+        self.is_new = False
 
     def rows(self) -> list[Any]:
         return self.raw.execute("SELECT * FROM files ORDER BY id").fetchall()
@@ -484,6 +496,7 @@ class PostgresMachine(LedgerMachine):
     def end_sessions(self) -> None:
         mine = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'tablefeed one'"
         self.raw.execute(mine)
+        self.is_new = True
 
     @rule()
     def crash(self) -> None:

@@ -459,6 +459,32 @@ def test_nodes_with_long_names_have_connections_of_their_own() -> None:
     assert postgres.session_name("north") == "tablefeed north"
 
 
+async def test_what_a_new_server_still_takes_for_under_way_is_claimed_again(site: Site) -> None:
+    """It lacks the last moments of the one before, in which a file was let go of; what is sent now goes on."""
+    async with proxied(site.server.port) as way, site.node("one", url=through(way, site)) as one:
+        await one.enqueue(files(2))
+        [entry, sent] = await one.claim(want())
+        before = site.ask("SELECT state, owner FROM files WHERE path = '0.csv'")
+        await one.failed(Failure(entry.id, ERROR, site.clock.ms, counts=True, keep_grant=True))
+        way.cut()
+        state, owner = before.split("|")
+        site.ask(f"UPDATE files SET state = '{state}', owner = '{owner}' WHERE path = '0.csv'")  # noqa: S608
+        assert [again.id for again in await one.claim(want())] == [entry.id]
+        assert await one.claim(want()) == []
+        assert await one.uploaded(sent.id, RECEIPT)
+
+
+async def test_an_epoch_that_a_new_server_does_not_know_is_not_given_out_again(site: Site) -> None:
+    """Who works on what it held in that epoch does not take it for its own."""
+    async with site.node("one") as one:
+        await one.enqueue(files(1))
+        [entry] = await one.claim(want())
+        site.ask("DELETE FROM nodes")
+        assert not (await one.beat()).holds
+        assert not one.is_ours(entry.id)
+        assert not one.holds(entry.id)
+
+
 async def until_it_may_scan(ledger: Ledger) -> None:
     async with asyncio.timeout(20):
         while not await ledger.may_scan("orders"):

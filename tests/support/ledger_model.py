@@ -252,6 +252,12 @@ class Model:
             row.due_at = now if row.due_at > now + longest_wait else row.due_at
         return len(held)
 
+    def give_back_the_rest(self) -> None:
+        """What the first claim on a connection does: it gives back what the daemon does not work on."""
+        for row in self.open_rows():
+            if row.held and row.id not in self.works_on:
+                self._free(row)
+
     def let_go(self, entry_id: int) -> None:
         """`tablefeed retry` has put the file back."""
         row = self.rows.get(entry_id)

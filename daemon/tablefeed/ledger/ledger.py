@@ -203,7 +203,7 @@ class Ledger(Books):
         if self._member is None:
             entries = await self._do(claim, (owner, placed))
         else:
-            owner, entries = await self._do(self._member.claim, Taking(placed))
+            owner, entries = await self._do(self._member.claim, Taking(placed, [*self._held]))
         self._held |= {entry.id: owner for entry in entries}
         return entries
 

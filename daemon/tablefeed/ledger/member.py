@@ -26,6 +26,10 @@ class Taking:
     """One claim, with what its last try took, for the next one."""
 
     wants: Sequence[Want]
+    held: Collection[int] = ()
+    """The rows that are worked on here, when it was asked for."""
+    anew: bool = False
+    """It is the first one of a connection."""
     took: list[int] = field(default_factory=list)
     owners: set[str] = field(default_factory=set)
 
@@ -43,6 +47,8 @@ class Member:
         self._in_touch_since = math.inf
         self._beat_at = -math.inf
         self._session: Session | None = None
+        self._is_new = False
+        """Nothing has been claimed on this connection yet."""
         self._scans: set[str] = set()
         self._shared: frozenset[str] = frozenset()
 
@@ -67,6 +73,7 @@ class Member:
         """
         connection = engine.connect(url, postgres.session_name(self.name), lines)
         self._scans.clear()
+        self._is_new = True
         self._in_touch_since = self._steady()
         try:
             self._lock_name(connection, url)
@@ -94,7 +101,7 @@ class Member:
 
     def register(self, conn: sa.Connection) -> tuple[str, int]:
         """Begin the next epoch; returns what it marks claims with, and how many rows earlier epochs gave back."""
-        self.epoch, put_back = nodes.register(conn, self.name, self._milliseconds)
+        self.epoch, put_back = nodes.register(conn, self.name, self._milliseconds, self.epoch)
         return nodes.owner_of(self.name, self.epoch), put_back
 
     def begin_anew(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[tuple[str, float]]:
@@ -130,11 +137,15 @@ class Member:
         """As `claim.claim`, with the owner it is for: that of this moment, since a claim may have waited long.
 
         Nothing is claimed in an epoch that others have found to be over: nobody would give it back. What an earlier try
-        took whose answer was lost goes back first, if it was taken.
+        took whose answer was lost goes back first, if it was taken. So does, at first on each connection, what nobody
+        works on here: a server that has taken over from another may lack the last moments, in which it was let go of.
         """
         owner = nodes.owner_of(self.name, self.epoch)
         found = []
         for item in items:
+            item.anew, self._is_new = item.anew or self._is_new, False
+            if item.anew:
+                put_back_all(conn, (files.c.owner == owner) & files.c.id.not_in(item.held))
             if item.took:
                 put_back_all(conn, files.c.owner.in_(item.owners) & files.c.id.in_(item.took))
             entries = claim(conn, now, [(owner, item.wants)])[0] if nodes.lives(conn, self.name, self.epoch) else []

@@ -67,14 +67,14 @@ def owner_of(name: str, epoch: int) -> str:
     return f"{name}/{epoch}"
 
 
-def register(conn: sa.Connection, name: str, lease: int) -> tuple[int, int]:
-    """Begin the node's next epoch, with a lease in milliseconds.
+def register(conn: sa.Connection, name: str, lease: int, last: int = 0) -> tuple[int, int]:
+    """Begin the node's next epoch, with a lease in milliseconds; `last`: the one that it remembers itself.
 
     Returns the epoch and how many rows went back into the queue that earlier ones held.
     """
     known = conn.execute(sa.select(nodes.c.epoch).where(nodes.c.name == name).with_for_update()).scalar()
     now = conn.execute(sa.select(NOW)).scalar_one()
-    epoch = (known or 0) + 1
+    epoch = max(known or 0, last) + 1
     values = {"epoch": epoch, "started_at": now, "seen_at": now, "lease_until": now + lease, "version": __version__}
     if known is None:
         conn.execute(sa.insert(nodes).values(name=name, **values))
