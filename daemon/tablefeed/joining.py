@@ -42,7 +42,9 @@ def shared_of(settings: Settings) -> SharedConnection | None:
 
 async def know(ledger: Ledger, feeds: Sequence[Feed]) -> None:
     """Let the ledger keep what happens to these feeds from now on."""
-    await ledger.know([feed.name for feed in feeds], [feed.name for feed in feeds if feed.shared])
+    shared = [feed for feed in feeds if feed.shared]
+    told = [feed.name for feed in shared if feed.notify_url]
+    await ledger.know([feed.name for feed in feeds], [feed.name for feed in shared], told)
 
 
 def others_of(ledger: Ledger) -> Others:

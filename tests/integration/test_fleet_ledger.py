@@ -451,6 +451,19 @@ async def test_what_a_node_that_is_over_was_to_tell_is_told_by_another(site: Sit
     assert site.ask("SELECT node FROM outbox WHERE feed = 'own'") == "two"
 
 
+async def test_what_webhooks_are_to_be_told_stays_where_no_other_node_tells_them(site: Site) -> None:
+    """A node without the feed's webhook would take it for what nobody wants any more, and drop it."""
+    now = Steady()
+    notice = Notice("orders", "file.delivered", "id-1", "{}", "two")
+    async with site.node("one", now=now) as one:
+        await one.know(["orders"], ["orders"], [])
+        async with site.node("two") as two:
+            await two.set_paused("orders", 5, notice)
+        await stay(one, now, LEASE)
+        assert (await one.beat()).letters == 0
+    assert site.ask("SELECT node FROM outbox") == "two"
+
+
 def test_nodes_with_long_names_have_connections_of_their_own() -> None:
     """PostgreSQL cuts off what is longer than 63 bytes, and pods of a Deployment differ in their last letters alone."""
     names = [postgres.session_name(f"{'plant' * 11}-{end}") for end in ("k2x9q", "k2x9r")]

@@ -304,12 +304,18 @@ class Ledger(Books):
         """Give up the claim of a row that was not tried."""
         await self._last(entry_id, self._do(transitions.put_back, (self._held.get(entry_id), entry_id)))
 
-    async def know(self, names: Collection[str], shared: Collection[str] = ()) -> None:
-        """Keep from now on what happens to these feeds; `shared`: those whose directory several nodes have."""
+    async def know(
+        self, names: Collection[str], shared: Collection[str] = (), told: Collection[str] | None = None
+    ) -> None:
+        """Keep from now on what happens to these feeds; `shared`: those whose directory several nodes have.
+
+        `told`: those of the shared ones that have a webhook here; None: all.
+        """
         await self._do(feeds.know, names)
         if self._member is not None:
             self._nodes = {name: "" if name in shared else self._member.name for name in names}
-            await self._do(self._member.adopt, ([*shared], [name for name in names if name not in shared]))
+            own = [name for name in names if name not in shared]
+            await self._do(self._member.adopt, ([*shared], own, [*(shared if told is None else told)]))
 
     async def set_paused(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that somebody has paused a feed, in Unix milliseconds; None: that it goes on."""

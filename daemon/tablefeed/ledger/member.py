@@ -51,6 +51,8 @@ class Member:
         """Nothing has been claimed on this connection yet."""
         self._scans: set[str] = set()
         self._shared: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()
+        """Those of the shared feeds that have a webhook here."""
 
     def now(self) -> float:
         """Seconds that only grow, of the clock that leases are judged by."""
@@ -124,10 +126,10 @@ class Member:
         return [(beat, before) for _ in items]
 
     def _letters(self, conn: sa.Connection, beat: Beat) -> int:
-        if not self._shared:
+        if not self._told:
             return 0
         living = [node.name for node in beat.nodes if node.lives(beat.now)]
-        return outbox.hand_over(conn, self.name, living, self._shared)
+        return outbox.hand_over(conn, self.name, living, self._told)
 
     def renewed(self, before: float) -> None:
         """What was asked for at that time is durable: only now may it be relied on. For any thread."""
@@ -161,11 +163,14 @@ class Member:
         return [None for _ in items]
 
     def adopt(
-        self, conn: sa.Connection, now: int, items: Sequence[tuple[Collection[str], Collection[str]]]
+        self, conn: sa.Connection, now: int, items: Sequence[tuple[Collection[str], Collection[str], Collection[str]]]
     ) -> list[None]:
-        """(shared, own): let the open rows of these feeds be everybody's, or this node's."""
-        for shared, own in items:
-            self._shared = frozenset(shared)
+        """(shared, own, told): let the open rows of these feeds be everybody's, or this node's.
+
+        `told`: the shared ones whose webhooks this node can tell what others leave undone.
+        """
+        for shared, own, told in items:
+            self._shared, self._told = frozenset(shared), frozenset(told)
             nodes.adopt(conn, self.name, shared, own)
         # Others may share what is not shared here any more.
         self.leave_scans(conn, now, [*self._scans - self._shared])
