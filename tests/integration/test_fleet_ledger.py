@@ -646,3 +646,13 @@ async def test_what_ends_is_recorded_also_on_a_new_connection(site: Site) -> Non
         assert site.ask("SELECT state, attempts FROM files ORDER BY id").split() == [
             *("archived|0", "rejected|0", "queued|1", "gone|0", "uploading|0")
         ]
+
+
+@pytest.mark.parametrize("order", [("/failed/0.csv", None), (None, "/failed/0.csv")])
+async def test_where_a_refused_file_lies_is_known_whoever_moved_it(site: Site, order: tuple[str | None, ...]) -> None:
+    """Two nodes may move it at the same time: the one that found it taken does not write over what the other has."""
+    async with site.node("one") as one, site.node("two") as two:
+        entry_id = await one.refuse(version(), REFUSED)
+        for node, destination in zip((one, two), order, strict=True):
+            await node.set_aside(Closing(entry_id, destination))
+    assert site.ask("SELECT destination, left_in_place FROM files") == "/failed/0.csv|f"

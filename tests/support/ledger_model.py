@@ -210,9 +210,10 @@ class Model:
     def set_aside(self, now: int, items: Sequence[Closing]) -> list[bool]:
         done = []
         for item, row in self._in([State.REJECTED], items, [item.entry_id for item in items]):
-            if row is not None:
+            moves = row is not None and row.destination is None
+            if row is not None and moves:
                 row.destination, row.left_in_place = item.destination, item.left_in_place
-            done.append(row is not None)
+            done.append(moves)
         return done
 
     def gone(self, now: int, items: Sequence[int]) -> list[bool]:

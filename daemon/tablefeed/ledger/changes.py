@@ -63,9 +63,12 @@ BACK = sa.case((files.c.state == State.UPLOADING.value, State.QUEUED.value), els
 Transition = Callable[[sa.Connection, int, Any], list[Any]]
 
 
-def change(states: Sequence[State], *names: str, **values: Any) -> Prepared:
+def change(
+    states: Sequence[State], *names: str, unless: sa.ColumnElement[bool] | None = None, **values: Any
+) -> Prepared:
     """Change the row `b_id` if it is in one of these states: columns of these names to parameters of the same names."""
-    return Prepared(_change(states, *names, **values))
+    changed = _change(states, *names, **values)
+    return Prepared(changed if unless is None else changed.where(~unless))
 
 
 def held(states: Sequence[State], *names: str, **values: Any) -> sa.Update:

@@ -191,11 +191,14 @@ def _rejected_again(
     ]
 
 
-_SET_ASIDE = change([State.REJECTED], "destination", "left_in_place")
+_SET_ASIDE = change([State.REJECTED], "destination", "left_in_place", unless=files.c.destination.is_not(None))
 
 
 def set_aside(conn: sa.Connection, now: int, items: Sequence[Closing]) -> list[bool]:
-    """Record where rejected files have been moved to."""
+    """Record where rejected files have been moved to.
+
+    Nobody holds their rows: of two nodes that move one at the same time, the one that found nothing changes nothing.
+    """
     rows = [
         {"b_id": item.entry_id, "destination": item.destination, "left_in_place": item.left_in_place} for item in items
     ]
