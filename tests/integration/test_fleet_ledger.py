@@ -13,7 +13,7 @@ from support.ledgers import GRANT, RECEIPT, Clock, joined, version
 from support.postgres import Postgres
 from support.proxy import Loss, Proxy, proxied
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
-from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, postgres
+from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, nodes, postgres
 from tablefeed.model import Entry, FileVersion, Notice, Order, State
 
 pytestmark = pytest.mark.timeout(120)
@@ -646,6 +646,38 @@ async def test_what_ends_is_recorded_also_on_a_new_connection(site: Site) -> Non
         assert site.ask("SELECT state, attempts FROM files ORDER BY id").split() == [
             *("archived|0", "rejected|0", "queued|1", "gone|0", "uploading|0")
         ]
+
+
+async def test_a_clock_that_is_set_ahead_ends_no_lease(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL's, or that of a server that takes over: nodes that live are left the time to say so."""
+    now = Steady()
+    async with site.node("one", now=now) as one, site.node("two") as two:
+        await two.enqueue(files(1))
+        [entry] = await two.claim(want())
+        await stay(one, now, LEASE)
+        await two.beat()
+        monkeypatch.setattr(nodes, "NOW", nodes.NOW + 2 * 3_600_000)
+        assert (await one.beat()).over == ()
+        assert (await two.beat()).holds
+        await stay(one, now, LEASE)
+        assert (await two.beat()).holds
+        assert await two.uploaded(entry.id, RECEIPT)
+
+
+async def test_a_clock_that_is_set_back_leaves_no_node_its_lease(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead one is over as soon as it would have been, and not only when the clock has come so far again."""
+    now, ahead = Steady(), nodes.NOW + 2 * 3_600_000
+    async with site.node("one", now=now) as one:
+        with monkeypatch.context() as before:
+            before.setattr(nodes, "NOW", ahead)
+            async with site.node("two") as two:
+                await two.beat()
+                await one.beat()
+                before.undo()
+                await stay(one, now, LEASE)
+                lease = "SELECT lease_until - seen_at, seen_at < extract(epoch from now()) * 1000 FROM nodes"
+                assert site.ask(f"{lease} WHERE name = 'two'") == f"{LEASE * 1000:.0f}|t"
+                assert (await two.beat()).holds
 
 
 @pytest.mark.parametrize("order", [("/failed/0.csv", None), (None, "/failed/0.csv")])

@@ -46,6 +46,8 @@ class Member:
         self._certain_until = -math.inf
         self._in_touch_since = math.inf
         self._beat_at = -math.inf
+        self._clocks: tuple[float, float] | None = None
+        """What the database's clock told last in a sign of life, and this one's when that began, in seconds."""
         self._session: Session | None = None
         self._is_new = False
         """Nothing has been claimed on this connection yet."""
@@ -118,12 +120,23 @@ class Member:
         if before - self._beat_at > self.lease / 2:
             self._in_touch_since = before
         self._beat_at = before
-        # Where the database was away for all, the others are given the time of a lease to come back as well.
+        # Where the database was away for all, the others are given the time of a lease to come back as well. So
+        # they are where its clock was set ahead, or is another server's: their leases are over by that alone.
         beat = nodes.beat(conn, self.name, self.epoch, self._milliseconds)
+        if self._ahead(beat.now / 1000, before) > self.lease / 6:
+            self._in_touch_since = before
         if before - self._in_touch_since >= self.lease:
             beat = nodes.take_over(conn, beat)
             beat = replace(beat, letters=self._letters(conn, beat))
         return [(beat, before) for _ in items]
+
+    def _ahead(self, now: float, before: float) -> float:
+        """Seconds by which the database's clock was set ahead since the last sign of life, at least.
+
+        `now` is what it tells in the midst of this one, which began at `before`.
+        """
+        last, self._clocks = self._clocks, (now, before)
+        return now - last[0] - (self._steady() - last[1]) if last else 0.0
 
     def _letters(self, conn: sa.Connection, beat: Beat) -> int:
         if not self._told:

@@ -20,6 +20,8 @@ NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.Big
 """Unix milliseconds on the database's clock."""
 
 
+_STEP = 1_000
+"""Milliseconds by which the database's clock has been set back at least when a sign of life comes from later."""
 KEPT = 30 * 86_400_000
 """Milliseconds after its last sign of life for which a node that is over is known: pods have a new name each time."""
 
@@ -90,7 +92,19 @@ def beat(conn: sa.Connection, name: str, epoch: int, lease: int) -> Beat:
     mine = (nodes.c.name == name) & (nodes.c.epoch == epoch) & (nodes.c.lease_until > 0)
     renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=NOW, lease_until=NOW + lease))
     now, rows = _all(conn)
+    for node in rows:
+        if node.lease_until > 0 and node.seen_at > now + _STEP:
+            _count_from_now(conn, node)
     return Beat(now, renewed.rowcount == 1, tuple(rows))
+
+
+def _count_from_now(conn: sa.Connection, node: Node) -> None:
+    """The clock was set back since the node's last sign of life: its lease is no longer for that."""
+    this = (nodes.c.name == node.name) & (nodes.c.seen_at == node.seen_at)
+    # Whoever holds the row is the node itself, or does the same.
+    if conn.execute(sa.select(nodes.c.name).where(this).with_for_update(skip_locked=True)).first() is not None:
+        lease = node.lease_until - node.seen_at
+        conn.execute(sa.update(nodes).where(this).values(seen_at=NOW, lease_until=NOW + lease))
 
 
 def take_over(conn: sa.Connection, beat: Beat) -> Beat:
