@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -210,14 +209,11 @@ class Service:
 
 async def _tell_of_orphans(parts: Parts) -> None:
     """Files that were queued for feeds which the configuration does not have any more."""
-    waiting: Counter[str] = Counter()
-    for (feed, _), count in (await parts.ledger.counts()).items():
-        waiting[feed] += count
-    for name in sorted(waiting.keys() - parts.feeds.keys()):
+    for name, queued in sorted((await parts.ledger.orphans([*parts.feeds])).items()):
         log.warning(
             "feed_missing",
             feed=name,
-            queued=waiting[name],
+            queued=queued,
             effect="these files wait until the configuration has a feed of that name again",
         )
 

@@ -59,6 +59,27 @@ async def test_all_nodes_are_told_with_their_feeds_and_their_work(url: str, read
         assert (len(few.nodes), len(few.held), few.living) == (1, 1, 2)
 
 
+async def test_files_are_missed_that_no_living_node_serves(url: str) -> None:
+    """Those of a shared feed are another's to send while one lives; those in a node's own directory never are."""
+    async with joined(url, "one") as one:
+        async with joined(url, "two") as two:
+            await one.know(["plant"])
+            await two.know(["common", "plant"], ["common"])
+            await one.enqueue([version("a.csv", feed="plant")])
+            await two.enqueue([version("a.csv", feed="common"), version("b.csv", feed="common", inode=2)])
+            assert await one.orphans(["plant"]) == {}
+            assert await one.orphans([]) == {"plant": 1}
+            assert await two.orphans(["plant"]) == {}, "it serves it itself, as far as the ledger knows"
+        assert await one.orphans(["plant"]) == {"common": 2}
+
+
+async def test_a_daemon_alone_misses_the_files_of_every_feed_it_does_not_serve(tmp_path: Path) -> None:
+    """There is nobody else."""
+    async with opened(tmp_path / "ledger.db") as ledger:
+        await ledger.enqueue([version(feed="orders"), version(feed="gone")])
+        assert await ledger.orphans(["orders"]) == {"gone": 1}
+
+
 async def test_a_node_that_is_over_is_told_for_a_day_and_longer_while_its_files_wait(
     url: str, postgres: Postgres, reader: Reader
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from tablefeed.ledger import feeds, queries, upkeep
+from tablefeed.ledger import feeds, muster, queries, upkeep
 from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.queries import Cursor, Kept
@@ -36,6 +36,10 @@ class Books(Committer):
     async def counts(self) -> Mapping[tuple[str, State], int]:
         """How many open rows each feed has in each state."""
         return await self._ask(queries.counts, self._places)
+
+    async def orphans(self, served: Collection[str]) -> Mapping[str, int]:
+        """How many open rows there are, by feed, of feeds that neither this daemon nor another that lives serves."""
+        return await self._ask(muster.orphans, self._places, served)
 
     async def open_entries(self, feeds: Collection[str], limit: int) -> list[tuple[Entry, str | None]]:
         """Open rows of these feeds with their last error in words, the longest waiting first."""

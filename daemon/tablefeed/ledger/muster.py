@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -100,6 +101,29 @@ def standing(conn: sa.Connection, name: str) -> Standing | None:
         return None
     node = Node(*row[2:])
     return Standing(node, node.lives(row[0]), tuple(json.loads(row[1])))
+
+
+def orphans(conn: sa.Connection, places: Collection[str], served: Collection[str]) -> dict[str, int]:
+    """How many open rows there are, by feed, that nobody is there to deliver.
+
+    `places`: in whose directories files lie that this node may touch; `served`: the feeds that it serves.
+    """
+    mine = (is_open, files.c.feed.not_in(served), *([files.c.node.in_(places)] if places else []))
+    rows = conn.execute(
+        sa.select(files.c.node, files.c.feed, sa.func.count()).where(*mine).group_by(files.c.node, files.c.feed)
+    ).all()
+    elsewhere = _served(conn) if rows and postgres.is_postgres(conn) else set()
+    counts: Counter[str] = Counter()
+    for node, feed, count in rows:
+        if node or feed not in elsewhere:
+            counts[feed] += count
+    return counts
+
+
+def _served(conn: sa.Connection) -> set[str]:
+    """The feeds that any living node serves."""
+    found = conn.execute(sa.select(nodes.c.feeds).where(nodes.c.lease_until > NOW)).scalars()
+    return {feed for feeds in found for feed in json.loads(feeds)}
 
 
 def _waiting(conn: sa.Connection) -> Counter[str]:
