@@ -688,3 +688,14 @@ async def test_where_a_refused_file_lies_is_known_whoever_moved_it(site: Site, o
         for node, destination in zip((one, two), order, strict=True):
             await node.set_aside(Closing(entry_id, destination))
     assert site.ask("SELECT destination, left_in_place FROM files") == "/failed/0.csv|f"
+
+
+async def test_that_no_files_arrive_is_told_by_one_node(site: Site) -> None:
+    """All that serve the feed find it in the same moment; when it is over and begins again, it is told again."""
+    async with site.node("one") as one, site.node("two") as two:
+        for moment, told in ((5, 1), (None, 1), (9, 2)):
+            for node in (one, two):
+                notice = Notice("orders", "feed.stale", "id", "{}", node.node) if moment else None
+                await node.set_stale("orders", moment, notice)
+            assert site.ask("SELECT count(*) FROM outbox") == str(told)
+            assert site.ask("SELECT stale_at FROM feeds") == (str(moment) if moment else "")

@@ -69,18 +69,21 @@ def delivered(conn: sa.Connection, now: int, names: Collection[str]) -> None:
 
 def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:
     """Keep since when each feed is paused, in Unix milliseconds; None: it is not."""
-    return _set(conn, now, "paused_at", items)
+    for name, moment, notice in items:
+        conn.execute(sa.update(feeds).where(feeds.c.name == name).values(paused_at=moment))
+        outbox.put(conn, now, [notice])
+    return [None] * len(items)
 
 
 def set_stale(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:
-    """Keep since when it is told that no files arrive in a feed; None: they do."""
-    return _set(conn, now, "stale_at", items)
+    """Keep since when it is told that no files arrive in each feed; None: they do.
 
-
-def _set(
-    conn: sa.Connection, now: int, column: str, items: Sequence[tuple[str, int | None, Notice | None]]
-) -> list[None]:
-    for name, moment, _ in items:
-        conn.execute(sa.update(feeds).where(feeds.c.name == name).values({column: moment}))
-    outbox.put(conn, now, [notice for _, _, notice in items])
+    All nodes of a fleet that serve it find that at the same time: the first one tells it.
+    """
+    for name, moment, notice in items:
+        change = sa.update(feeds).where(feeds.c.name == name)
+        if moment is not None:
+            change = change.where(feeds.c.stale_at.is_(None))
+        if conn.execute(change.values(stale_at=moment)).rowcount:
+            outbox.put(conn, now, [notice])
     return [None] * len(items)
