@@ -1,11 +1,16 @@
 import os
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from support.archive import feed_at
+from tablefeed import mounts
 from tablefeed.archive.directories import probe_directories
+from tablefeed.errors import DiskTrouble
+from tablefeed.model import FileVersion
+from tablefeed.presence import assert_present
 
 
 @pytest.mark.parametrize("archive", ["archive/%Y", "delete", "leave"])
@@ -88,3 +93,21 @@ def test_what_leaves_its_files_needs_no_permission_to_move_them(tmp_path: Path) 
         tmp_path.chmod(0o700)
     assert findings.problems == []
     assert "refused stay" in findings.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "root", "is_there"), [("nfs4", 0, True), ("ext4", 0, False), ("nfs4", 1, False), ("nfs4", None, False)]
+)
+def test_a_share_is_the_same_on_every_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, root: int | None, is_there: bool
+) -> None:
+    """A network share is told by the inode of its root, since each mount of it has a device of its own; a local file
+    system by its device as well. What cannot be told is taken for another."""
+    (table := tmp_path / "mountinfo").write_text(f"1 0 0:99 / / rw - {kind} host:/x rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
+    (directory := tmp_path / "drop").mkdir()
+    found = directory.stat()
+    inode = None if root is None else found.st_ino + root
+    removed = FileVersion("orders", "a.csv", found.st_dev + 1, inode=5, size=1, mtime_ns=1, root=inode)
+    with nullcontext() if is_there else pytest.raises(DiskTrouble, match="is it mounted"):
+        assert_present(directory, removed)
