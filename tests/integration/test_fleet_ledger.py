@@ -699,3 +699,20 @@ async def test_that_no_files_arrive_is_told_by_one_node(site: Site) -> None:
                 await node.set_stale("orders", moment, notice)
             assert site.ask("SELECT count(*) FROM outbox") == str(told)
             assert site.ask("SELECT stale_at FROM feeds") == (str(moment) if moment else "")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_clock_that_is_ahead_makes_no_file_wait(site: Site, strict: bool) -> None:
+    """What one node queues and delivers, others send and move at once; what failed waits for its time."""
+    async with site.node("one") as one, site.node("two") as two:
+        site.clock.now += 7_200
+        await one.enqueue(files(1))
+        site.clock.now -= 7_200
+        [entry] = await two.claim(want(strict=strict))
+        site.clock.now += 7_200
+        assert await two.uploaded(entry.id, RECEIPT)
+        await two.put_back(entry.id)
+        site.clock.now -= 7_200
+        [entry] = await one.claim(want(strict=strict))
+        await one.failed(Failure(entry.id, ERROR, site.clock.ms + 1_000, counts=True, keep_grant=True))
+        assert await two.claim(want(strict=strict)) == []

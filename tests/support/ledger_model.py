@@ -42,6 +42,10 @@ class Row:
     def is_in_the_archive(self) -> bool:
         return self.state in DELIVERED and self.destination is not None and self.removed_at is None
 
+    def is_due(self, now: int) -> bool:
+        """Whether it may be worked on: what did not fail waits for nothing."""
+        return self.due_at <= now or self.error is None
+
     @property
     def told(self) -> tuple[object, ...]:
         """Everything but who holds it, as the ledger keeps it."""
@@ -135,15 +139,13 @@ class Model:
     def candidates(self, want: Want, now: int) -> tuple[list[Row], list[Row]]:
         """(those that wait for their move, those that may be sent), each in its order; the limit is not applied."""
         free = [row for row in self.open_rows() if row.version.feed == want.feed and not row.held]
-        moves = sorted(
-            (row for row in free if row.state is State.UPLOADED and row.due_at <= now), key=lambda r: r.due_at
-        )
+        moves = sorted((row for row in free if row.state is State.UPLOADED and row.is_due(now)), key=lambda r: r.due_at)
         queued = sorted((row for row in free if row.state is State.QUEUED), key=lambda row: _key(want.order, row))
         if want.strict:
             first = queued[:1]
             waits = want.ahead is not None and first and not comes_first(want.order, first[0].version, want.ahead)
-            return moves, [row for row in first if row.due_at <= now and not waits]
-        return moves, [row for row in queued if row.due_at <= now]
+            return moves, [row for row in first if row.is_due(now) and not waits]
+        return moves, [row for row in queued if row.is_due(now)]
 
     def take(self, ids: Sequence[int]) -> None:
         """What a claim does to its rows."""

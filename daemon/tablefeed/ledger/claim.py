@@ -1,6 +1,6 @@
 """Claims: which due rows of a feed are worked on next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ _FREE = (
     files.c.feed == sa.bindparam("feed"),
     files.c.owner.is_(None),
 )
-_IS_DUE = files.c.due_at <= sa.bindparam("now")
+# What never failed waits for nothing: it was queued by the clock of a node that may be ahead of this one.
+_IS_DUE = (files.c.due_at <= sa.bindparam("now")) | files.c.error.is_(None)
 _UP_TO = sa.bindparam("limit", type_=sa.Integer)
 
 _MOVES = Prepared(
@@ -28,7 +29,7 @@ _MOVES = Prepared(
     .with_for_update(skip_locked=True)
 )
 _ORDERED: dict[Order, sa.Select[Any]] = {
-    order: sa.select(*ENTRY, files.c.due_at).where(is_queued, *_FREE).order_by(*by).limit(_UP_TO)
+    order: sa.select(*ENTRY, _IS_DUE.label("is_due")).where(is_queued, *_FREE).order_by(*by).limit(_UP_TO)
     for order, by in {
         Order.OLDEST: (files.c.mtime_ns.asc(), files.c.id.asc()),
         Order.NEWEST: (files.c.mtime_ns.desc(), files.c.id.desc()),
@@ -98,7 +99,7 @@ def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]
     entries = [entry_of(row) for row in _MOVES.all(conn, values)]
     if (room := want.limit - len(entries)) > 0:
         if want.strict:
-            entries += _first_if_it_may_go(conn, now, want)
+            entries += _first_if_it_may_go(conn, values, want)
         else:
             rows = _DUE[want.order].all(conn, {**values, "limit": room})
             entries += [entry_of(row[:-1], claimed=True) for row in rows]
@@ -116,9 +117,9 @@ def _bounded(conn: sa.Connection, want: Want) -> Want:
     return replace(want, limit=max(0, min(want.limit, most - held)))
 
 
-def _first_if_it_may_go(conn: sa.Connection, now: int, want: Want) -> list[Entry]:
-    for *row, due_at in _FIRST[want.order].all(conn, {"node": want.node, "feed": want.feed, "limit": 1}):
+def _first_if_it_may_go(conn: sa.Connection, values: Mapping[str, Any], want: Want) -> list[Entry]:
+    for *row, is_due in _FIRST[want.order].all(conn, {**values, "limit": 1}):
         entry = entry_of(row, claimed=True)
-        if due_at <= now and (want.ahead is None or comes_first(want.order, entry.version, want.ahead)):
+        if is_due and (want.ahead is None or comes_first(want.order, entry.version, want.ahead)):
             return [entry]
     return []
