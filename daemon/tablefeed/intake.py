@@ -19,10 +19,11 @@ from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
 from tablefeed.ledger import comes_first
 from tablefeed.model import Feed, FileVersion, Ready, printable
 from tablefeed.others import NOBODY, Others
+from tablefeed.presence import assert_present
 from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
 from tablefeed.watch.judge import Judge, Verdict
 from tablefeed.watch.pending import Pending
-from tablefeed.watch.scan import BATCH, Problem, Selection, assert_readable, scan
+from tablefeed.watch.scan import BATCH, Problem, Selection, is_empty, scan
 from tablefeed.watch.watcher import Watcher
 
 log = structlog.get_logger(__name__)
@@ -229,8 +230,8 @@ class Intake:
         began = steady()
         self._scan_at = began + self._rescan
         try:
-            if self._trouble:  # others, which may have the directory, are kept from it only if this node has it
-                await self._in_thread(partial(assert_readable, self._feed.directory))
+            if self._feed.shared:
+                await self._assert_mounted()
             if await self._others.may_scan(self._feed.name):
                 self._is_ours = True
                 await self._scan()
@@ -250,6 +251,16 @@ class Intake:
         if self._trouble:
             self._trouble = ""
             self._on_recovered()
+
+    async def _assert_mounted(self) -> None:
+        """Others have a share as well, and are kept from its scans only by a node that has it.
+
+        Raises FeedBlocked and DiskTrouble.
+        """
+        if await self._in_thread(partial(is_empty, self._feed.directory)):
+            last = await self._others.last(self._feed.name)
+            if last is not None:
+                await self._in_thread(partial(assert_present, self._feed.directory, last))
 
     def _leave_to_others(self) -> None:
         """What waits here is another node's to look at."""

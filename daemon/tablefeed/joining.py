@@ -53,7 +53,7 @@ def others_of(ledger: Ledger) -> Others:
     async def look(feed: str, paths: Sequence[str]) -> None:
         await ledger.tell(Look(feed, tuple(paths)))
 
-    return Others(ledger.may_scan, look, ledger.leave_scan)
+    return Others(ledger.may_scan, look, ledger.leave_scan, ledger.last_found)
 
 
 def make_listener(means: Means, dispatcher: Dispatcher, links: Links, pauses: Pauses) -> Listener | None:

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from tablefeed.model import FileVersion
+
 
 @dataclass(frozen=True, slots=True)
 class Others:
@@ -15,6 +17,8 @@ class Others:
 
     leave: Callable[[str], Awaitable[bool]]
     """Let one of them look at the directory, which this node cannot; returns whether there may be one."""
+    last: Callable[[str], Awaitable[FileVersion | None]]
+    """What was found there last, on any node; None: that is not known."""
 
 
 async def _yes(_feed: str) -> bool:
@@ -29,5 +33,9 @@ async def _no(_feed: str) -> bool:
     return False
 
 
-NOBODY = Others(_yes, _nothing, _no)
+async def _unknown(_feed: str) -> FileVersion | None:
+    return None
+
+
+NOBODY = Others(_yes, _nothing, _no, _unknown)
 """The directory is this daemon's alone."""

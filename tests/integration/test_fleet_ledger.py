@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -716,3 +716,14 @@ async def test_a_clock_that_is_ahead_makes_no_file_wait(site: Site, strict: bool
         [entry] = await one.claim(want(strict=strict))
         await one.failed(Failure(entry.id, ERROR, site.clock.ms + 1_000, counts=True, keep_grant=True))
         assert await two.claim(want(strict=strict)) == []
+
+
+async def test_what_was_found_last_in_a_share_is_known_to_all(site: Site) -> None:
+    """By which a node tells the share from the empty place where it is to be mounted."""
+    async with site.node("one") as one, site.node("two") as two:
+        assert await two.last_found("orders") is None
+        await one.enqueue([replace(version(f"{inode}.csv", inode=inode), root=inode + 70) for inode in (7, 8)])
+        found = await two.last_found("orders")
+        assert found is not None
+        assert (found.path, found.root) == ("8.csv", 78)
+        assert await two.last_found("own") is None

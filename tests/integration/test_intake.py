@@ -519,6 +519,10 @@ async def nobody(_: str) -> bool:
     return False
 
 
+async def nothing(_: str) -> FileVersion | None:
+    return None
+
+
 async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) -> None:
     """What waited here waits there, so that nothing is due here again and again; what events tell is passed on."""
     (root / "a.csv").write_text("1")
@@ -540,7 +544,7 @@ async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) 
         on_queued=lambda _: None,
         on_trouble=lambda error: pytest.fail(str(error)),
         on_recovered=lambda: None,
-        others=Others(may_scan, look, nobody),
+        others=Others(may_scan, look, nobody, nothing),
     )
     assert [*await intake.settle_all(0.0)] == ["a.csv"]
     assert intake.scanned.is_set()
@@ -551,10 +555,14 @@ async def test_a_directory_that_another_node_looks_at_is_left_to_it(root: Path) 
     assert passed_on == ["b.csv"]
 
 
-async def test_a_directory_that_is_away_here_is_left_to_other_nodes(root: Path) -> None:
-    """It is not looked at here before it can be read again, and then only when no other node does."""
-    held, answers = [False], [True, False, True]
+@pytest.mark.parametrize("place_is_there", [False, True], ids=["missing", "not mounted"])
+async def test_a_share_that_is_away_here_is_left_to_other_nodes(root: Path, place_is_there: bool) -> None:
+    """It is not looked at here before it is there again, and then only when no other node does."""
+    share, held, answers = root.with_name("share"), [False], [False, True]
     told: list[str] = []
+    root.rmdir()
+    share.mkdir()
+    last = FileVersion.of("orders", "a.csv", share.stat(), share.stat().st_ino)
 
     async def may_scan(_: str) -> bool:
         held[0] = answers.pop(0)
@@ -567,8 +575,11 @@ async def test_a_directory_that_is_away_here_is_left_to_other_nodes(root: Path) 
         held[0] = False
         return True
 
+    async def found(_: str) -> FileVersion:
+        return last
+
     intake = Intake(
-        make_feed(root),
+        make_feed(root, shared=True),
         Known("a.csv"),
         rescan=NEVER,
         polling=True,
@@ -576,16 +587,55 @@ async def test_a_directory_that_is_away_here_is_left_to_other_nodes(root: Path) 
         on_queued=lambda _: None,
         on_trouble=lambda error: told.append(str(error)),
         on_recovered=lambda: told.append("recovered"),
-        others=Others(may_scan, look, leave),
+        others=Others(may_scan, look, leave, found),
     )
-    root.rmdir()
-    await intake.settle_all(0.0)
-    await intake.settle_all(0.0)
+    if place_is_there:
+        root.mkdir()
+    for _ in range(2):
+        await intake.settle_all(0.0)
     assert (held, answers, len(told)) == ([False], [False, True], 1)
     assert not intake.scanned.is_set()
-    root.mkdir()
+    if place_is_there:
+        root.rmdir()
+    share.rename(root)
     await intake.settle_all(0.0)
     assert (held, answers, told[1:]) == ([False], [True], ["recovered"])
     await intake.settle_all(0.0)
     assert held == [True]
     assert intake.scanned.is_set()
+
+
+async def test_a_share_that_is_lost_in_a_scan_is_let_go_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with it here, another node may have it."""
+    left: list[str] = []
+
+    async def yes(_: str) -> bool:
+        return True
+
+    async def look(_: str, _paths: Sequence[str]) -> None:
+        return
+
+    async def leave(feed: str) -> bool:
+        left.append(feed)
+        return True
+
+    def stale(*_: object, **__: object) -> Any:
+        raise DiskTrouble(str(root), "Stale file handle")
+
+    intake = Intake(
+        make_feed(root, shared=True),
+        Known("a.csv"),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda _: None,
+        on_recovered=lambda: None,
+        others=Others(yes, look, leave, nothing),
+    )
+    await intake.settle_all(0.0)
+    assert intake.scanned.is_set()
+    monkeypatch.setattr("tablefeed.intake.scan", stale)
+    await intake.settle_all(0.0)
+    assert left == ["orders"]
+    assert not intake.scanned.is_set()

@@ -9,7 +9,7 @@ from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.queries import Cursor, Kept
 from tablefeed.ledger.upkeep import Purge
-from tablefeed.model import Entry, Notice, State
+from tablefeed.model import Entry, FileVersion, Notice, State
 
 
 class Books(Committer):
@@ -48,6 +48,10 @@ class Books(Committer):
     async def rejected_in_place(self, feed: str, limit: int) -> list[tuple[Entry, str]]:
         """Rejected rows whose file could not be moved to `failed/` yet."""
         return await self._ask(queries.rejected_in_place, self._nodes.get(feed, ""), feed, limit)
+
+    async def last_found(self, feed: str) -> FileVersion | None:
+        """The version of a feed that was found last; None where that is long ago."""
+        return await self._ask(queries.last_found, self._nodes.get(feed, ""), feed)
 
     async def has_delivered(self, feed: str, target: str, size: int) -> bool:
         """Whether the feed has delivered a file of this size to the datatable."""

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 CHUNK = 500
 """Values named in one IN (...)."""
+_LATEST = 10_000
+"""Rows that are looked through for the last one of a feed."""
 
 _ENTRY = (
     *("id", "state", "queued_at", "attempts", "failed_at", "duplicate_of"),
@@ -197,6 +199,14 @@ def rejected_in_place(conn: sa.Connection, node: str, feed: str, limit: int) -> 
     """Rejected rows of a node's feed whose file could not be moved to `failed/` yet, with their reasons."""
     rows = _REJECTED_IN_PLACE.all(conn, {"node": node, "feed": feed, "limit": limit})
     return [(entry_of(row[:-1]), row[-1] or "") for row in rows]
+
+
+def last_found(conn: sa.Connection, node: str, feed: str) -> FileVersion | None:
+    """The version of a node's feed that came last, if it is among the latest of all."""
+    latest = sa.select(sa.func.max(files.c.id) - _LATEST).scalar_subquery()
+    mine = sa.select(*ENTRY).where(files.c.id > latest, files.c.node == node, files.c.feed == feed)
+    row = conn.execute(mine.order_by(files.c.id.desc()).limit(1)).first()
+    return None if row is None else entry_of(row).version
 
 
 def dataset_of(conn: sa.Connection, base_url: str, tenant_id: str, datatable_id: str) -> str | None:

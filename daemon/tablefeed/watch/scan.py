@@ -163,11 +163,11 @@ async def scan(
         yield batch
 
 
-def assert_readable(root: Path) -> None:
-    """Make sure that a scan can begin. Blocks; raises as `scan` does."""
+def is_empty(root: Path) -> bool:
+    """Whether nothing at all is there. Blocks; raises as `scan` does."""
     try:
         with _opened(root, "") as fd, os.scandir(fd) as entries:
-            next(entries, None)
+            return next(entries, None) is None
     except OSError as error:
         raise _root_trouble(root, error) from error
 
