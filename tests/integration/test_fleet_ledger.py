@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -727,3 +728,19 @@ async def test_what_was_found_last_in_a_share_is_known_to_all(site: Site) -> Non
         assert found is not None
         assert (found.path, found.root) == ("8.csv", 78)
         assert await two.last_found("own") is None
+
+
+async def test_claims_of_several_feeds_never_wait_for_each_other(site: Site) -> None:
+    """Whatever the order of a node's turns, it holds no feed that another wants while it waits for an earlier one."""
+    wants = [Want(feed, Order.NAME, 1, most=1) for feed in ("b", "a")]
+    async with site.node("one") as one:
+        await one.know(["a", "b"], ["a", "b"])
+        with psycopg.connect(site.url.replace("+psycopg", ""), autocommit=True) as other, other.transaction():
+            other.execute("SELECT pg_advisory_xact_lock(%s, %s)", (postgres._ORDER, postgres._number("/a")))
+            claiming = asyncio.create_task(one.claim(wants))
+            locks = "SELECT count(*) FILTER (WHERE NOT granted), count(*) FILTER (WHERE granted) FROM pg_locks"
+            ours = f"{locks} WHERE locktype = 'advisory' AND classid = {postgres._ORDER}"
+            while not (told := site.ask(ours)).startswith("1|"):
+                await asyncio.sleep(0.01)
+            assert told == "1|1", "the other's alone is granted"
+        assert await claiming == []

@@ -90,6 +90,9 @@ def comes_first(order: Order, one: FileVersion, other: FileVersion) -> bool:
 
 def claim(conn: sa.Connection, now: int, items: Sequence[tuple[str, Sequence[Want]]]) -> list[list[Entry]]:
     """Give each (owner, wants) its due rows: those that wait for their move first, then queued ones in order."""
+    # In one order, so that two nodes do not wait for each other.
+    for feed in sorted({want.feed for _, wants in items for want in wants if _most(conn, want)}):
+        postgres.lock_order(conn, f"/{feed}")
     return [[entry for want in wants for entry in _claim(conn, now, owner, want)] for owner, wants in items]
 
 
@@ -107,12 +110,18 @@ def _claim(conn: sa.Connection, now: int, owner: str, want: Want) -> list[Entry]
     return entries
 
 
+def _most(conn: sa.Connection, want: Want) -> int:
+    """How many of the feed all nodes together may hold; 0: any number, or there is no other node."""
+    if want.node or not postgres.is_postgres(conn):
+        return 0
+    return 1 if want.strict else want.most
+
+
 def _bounded(conn: sa.Connection, want: Want) -> Want:
     """What may be claimed when other nodes claim of the same feed, and all together no more than so many."""
-    most = 1 if want.strict else want.most
-    if not most or want.node or not postgres.is_postgres(conn):
+    most = _most(conn, want)
+    if not most:
         return want
-    postgres.lock_order(conn, f"{want.node}/{want.feed}")
     [(held,)] = _UNDER_WAY.all(conn, {"node": want.node, "feed": want.feed})
     return replace(want, limit=max(0, min(want.limit, most - held)))
 
