@@ -58,16 +58,22 @@ class Housekeeper:
     async def tidy(self) -> None:
         """One pass."""
         await self._leftovers()
-        for feed in [*self._feeds.values()]:
+        ours = {feed.name: feed for feed in [*self._feeds.values()] if await self._is_ours(feed)}
+        for feed in ours.values():
             if feed.archive_keep:
                 await self._remove_archived(feed)
         if self._history_keep:
             before = self._ago(self._history_keep)
-            await self._forget_vanished(before)
+            await self._forget_vanished(before, ours)
             kept = tuple(feed.name for feed in self._feeds.values() if feed.archive_keep)
             while await self._ledger.purge(Purge(before, BATCH, kept)) == BATCH:
                 pass
         await self._ledger.empty_journal()
+
+    async def _is_ours(self, feed: Feed) -> bool:
+        """Whether no other node looks after the feed's directories: of two that remove an old file at the same time,
+        one might remove what has got its name since."""
+        return not feed.shared or await self._ledger.may_scan(feed.name)
 
     def _ago(self, seconds: float) -> int:
         return round((self._wall() - seconds) * 1000)
@@ -95,13 +101,12 @@ class Housekeeper:
             path, reason = first_trouble
             log.warning("archive_not_cleaned", feed=feed.name, path=path, reason=reason, effect="tried again later")
 
-    async def _forget_vanished(self, before: int) -> None:
-        """Let go of the rows of files that were left in place, once those have been taken away."""
+    async def _forget_vanished(self, before: int, ours: Mapping[str, Feed]) -> None:
+        """Let go of the rows of files of these feeds that were left in place, once those have been taken away."""
         cursor = _START
         while kept := await self._ledger.left_before(before, cursor, BATCH):
             cursor = (kept[-1].closed_at, kept[-1].entry.id)
-            feeds = {it.entry.version.feed: self._feeds.get(it.entry.version.feed) for it in kept}
-            mine = [(feed, it.entry) for it in kept if (feed := feeds[it.entry.version.feed])]
+            mine = [(feed, it.entry) for it in kept if (feed := ours.get(it.entry.version.feed))]
             vanished = await self._in_thread(partial(_vanished, mine))
             await asyncio.gather(*(self._ledger.vanished(entry_id) for entry_id in vanished))
 

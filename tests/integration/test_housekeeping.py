@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from support.archive import archiving, drop, feed_at, write
-from support.ledgers import GRANT, RECEIPT, Clock, opened
+from support.ledgers import GRANT, RECEIPT, Clock, joined, opened
+from support.postgres import Postgres
 from tablefeed.housekeeping import Housekeeper
 from tablefeed.ledger import Closing, Ledger, Want
 from tablefeed.model import Feed, FileVersion, Order, Ready
@@ -86,6 +87,27 @@ async def test_archived_files_are_deleted_when_their_time_is_over(tmp_path: Path
             "old.csv": bench.clock.ms - round(4 * DAY * 1000),
             "young.csv": bench.clock.ms,
         }
+
+
+async def test_one_node_at_a_time_cleans_what_all_share(tmp_path: Path, postgres: Postgres) -> None:
+    """The one that scans: another might remove what has got the name of an old file in that moment."""
+    feed = feed_at(tmp_path, archive_keep=DAY, shared=True)
+    url, clock = postgres.database(), Clock()
+    with ThreadPoolExecutor(1) as executor:
+        async with joined(url, "one", clock) as one, joined(url, "two", clock) as two:
+            keepers = []
+            for ledger in (one, two):
+                await ledger.know(["orders"], ["orders"])
+                keeper = Housekeeper({"orders": feed}, ledger, no_leftovers, executor, wall=clock, history_keep=0.0)
+                keepers.append(keeper)
+            path = await Bench(feed, one, keepers[0], clock).deliver("a.csv")
+            assert path is not None
+            clock.now += 2 * DAY
+            assert await two.may_scan("orders")
+            await keepers[0].tidy()
+            assert path.exists()
+            await keepers[1].tidy()
+            assert not path.exists()
 
 
 async def test_what_was_changed_in_the_archive_stays(tmp_path: Path) -> None:
