@@ -129,17 +129,20 @@ def servers_of(fleet: FleetStatus) -> dict[str, tuple[str, ...]]:
     return {feed: tuple(nodes) for feed, nodes in found.items()}
 
 
+def _stale(node: str, since: int) -> Trouble:
+    why = f"no file has arrived for longer than `expect_every` says on {node or 'its nodes'}"
+    return Trouble(Kind.STALE, why, "See its node's page", since)
+
+
 def feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tuple[int, int]) -> FeedStatus:
     """A feed that only other nodes serve, as far as the ledger tells. `today`: files and bytes delivered."""
     nothing = Backlog()
     queued, sending, moving = (
         census.open.get((name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
     )
-    record = census.feeds.get(name)
-    stale = record.stale_at if record else None
-    why = "no file has arrived for longer than `expect_every` says on its node"
-    troubles = () if stale is None else (Trouble(Kind.STALE, why, "See its node's page", stale),)
-    paused_at = record.paused_at if record else None
+    records = [record for (node, feed), record in census.feeds.items() if feed == name and node in ("", *nodes)]
+    troubles = tuple(_stale(record.node, record.stale_at) for record in records if record.stale_at is not None)
+    paused_at = min(filter(None, (record.paused_at for record in records)), default=None)
     return FeedStatus(
         name=name,
         directory="",
@@ -156,8 +159,8 @@ def feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tup
         oldest_queued_at=queued.oldest_at,
         oldest_undelivered_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
         next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
-        last_arrival_at=record.arrived_at if record else None,
-        last_delivery_at=record.delivered_at if record else None,
+        last_arrival_at=max(filter(None, (record.arrived_at for record in records)), default=None),
+        last_delivery_at=max(filter(None, (record.delivered_at for record in records)), default=None),
         paused_at=paused_at,
         here=False,
         nodes=nodes,

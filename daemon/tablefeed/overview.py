@@ -205,7 +205,7 @@ class Overview:
         queued, sending, moving = (
             census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
         )
-        record = census.feeds.get(feed.name)
+        record = census.feeds.get(("" if feed.shared else self._node, feed.name))
         stale = _overdue(feed, record, now)
         troubles = (*self._troubles(feed, closed), *([_stale(stale)] if stale else []))
         paused_at = self._parts.pauses.since(feed.name)

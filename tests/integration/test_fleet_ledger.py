@@ -297,7 +297,7 @@ async def test_who_was_let_in_once_outlasts_a_refusal(site: Site, monkeypatch: p
         queued = asyncio.create_task(one.enqueue(files(1)))
         await until(lambda: len(site.waits) >= 3)
         assert 'password authentication failed for user "changing"' in one.trouble
-        assert "Correct the password" in one.trouble
+        assert "Write the right password" in one.trouble
         with pytest.raises(LedgerUnusable) as refused:
             async with site.node("two", url=url):
                 pass
@@ -700,6 +700,44 @@ async def test_that_no_files_arrive_is_told_by_one_node(site: Site) -> None:
                 await node.set_stale("orders", moment, notice)
             assert site.ask("SELECT count(*) FROM outbox") == str(told)
             assert site.ask("SELECT stale_at FROM feeds") == (str(moment) if moment else "")
+
+
+async def test_feeds_of_one_name_are_known_node_by_node(site: Site) -> None:
+    """Forty plants have an export of the same name: the one that stops is missed, whatever the others deliver."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=False) as two:
+        began = site.clock.ms
+        site.clock.now += 60
+        await one.enqueue(files(2))
+        [entry, _] = await one.claim(want())
+        await one.uploaded(entry.id, RECEIPT)
+        site.clock.now += 60
+        await two.refuse(version("bad.csv"), REFUSED)
+        [here], [there] = await one.feed_records(), await two.feed_records()
+        assert (here.arrived_at, here.delivered_at) == (began + 60_000, began + 60_000)
+        assert (there.arrived_at, there.delivered_at) == (began + 120_000, None)
+        for node in (one, two):
+            await node.set_stale("orders", 5, Notice("orders", "feed.stale", node.node, "{}", node.node))
+            notice = Notice("orders", "feed.paused", node.node, "{}", node.node)
+            await node.outbox.announce("orders", "delivery", notice)
+        assert site.ask("SELECT event, node FROM outbox ORDER BY 1, 2").split() == [
+            *("feed.paused|one", "feed.paused|two", "feed.stale|one", "feed.stale|two"),
+        ]
+        await one.outbox.withdraw("orders", "delivery", None)
+        assert (await one.outbox.announced(), await two.outbox.announced()) == (set(), {("orders", "delivery")})
+
+
+async def test_a_feed_that_is_new_on_a_node_is_paused_as_on_the_others(site: Site) -> None:
+    """And one that is shared from now on, or not any more, has had the files that it had."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=False) as two:
+        await one.enqueue(files(1))
+        await one.set_paused("orders", 7)
+        await one.know(["orders"], ["orders"])
+        await two.know(["orders", "more"])
+        [record] = await one.feed_records()
+        assert (record.node, record.arrived_at, record.paused_at) == ("", site.clock.ms, 7)
+        records = {record.name: record for record in await two.feed_records()}
+        assert (records["orders"].arrived_at, records["orders"].paused_at) == (None, 7)
+        assert records["more"].paused_at is None
 
 
 @pytest.mark.parametrize("strict", [False, True])

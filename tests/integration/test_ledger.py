@@ -23,7 +23,7 @@ from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.history import plain
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, records
 from tablefeed.ledger import sqlite as sqlite_side
-from tablefeed.ledger.schema import HEAD, FsPath, files, metadata
+from tablefeed.ledger.schema import HEAD, FsPath, announced, feeds, files, metadata
 from tablefeed.model import FileVersion, Order, State
 
 T = TypeVar("T")
@@ -525,6 +525,32 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_is_known_of_feeds_is_kept(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    """Also where their table is made anew."""
+    if kind == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        url = request.getfixturevalue("postgres").empty_database()
+    upgraded(url, "0006")
+    made = sa.create_engine(url)
+    with made.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO feeds (name, known_at, arrived_at, delivered_at, paused_at, stale_at)"
+                " VALUES ('orders', 1, 2, 3, 4, 5), ('other', 6, NULL, NULL, NULL, NULL)"
+            )
+        )
+        connection.execute(sa.text("INSERT INTO announced (feed, place) VALUES ('orders', 'delivery')"))
+    upgraded(url, HEAD)
+    with made.connect() as connection:
+        known = connection.execute(sa.select(feeds).order_by(feeds.c.name)).all()
+        told = connection.execute(sa.select(announced)).all()
+    made.dispose()
+    assert known == [("orders", "", 1, 2, 3, 4, 5), ("other", "", 6, None, None, None, None)]
+    assert told == [("orders", "delivery", "")]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_no_row_is_written_for_the_column_of_senders(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
     """A ledger with millions of rows is as quick to bring up to date as an empty one; old rows have no sender."""
     if kind == "sqlite":
@@ -552,7 +578,7 @@ def test_no_row_is_written_for_the_column_of_senders(tmp_path: Path, request: py
         )
     made.dispose()
     before = pages()
-    upgraded(url, HEAD)
+    upgraded(url, "0006")
     changed = sum(one != other for one, other in zip(before, pages(), strict=True))
     with made.connect() as connection:
         found = connection.execute(sa.select(files.c.sender, sa.func.count()).group_by(files.c.sender)).all()

@@ -549,6 +549,25 @@ async def test_only_one_machines_files_go_into_sqlite(database: Databases) -> No
     ]
 
 
+async def test_what_nodes_knew_of_one_feed_is_one_there(database: Databases) -> None:
+    """A ledger without nodes has each feed once: with its latest file, and the trouble that was told."""
+    source, target = database("postgres"), database("sqlite")
+    async with joined(source, "one") as ledger:
+        await ledger.know(["orders"], ["orders"])
+        await ledger.know(["orders"])
+        await ledger.outbox.announce("orders", "delivery", None)
+        await ledger.know(["orders"], ["orders"])
+        await ledger.outbox.announce("orders", "delivery", None)
+    change(source, sa.update(feeds).where(feeds.c.node == "").values(arrived_at=7, delivered_at=3, known_at=5))
+    change(source, sa.update(feeds).where(feeds.c.node == "one").values(arrived_at=6, delivered_at=4, known_at=2))
+    assert (await moved(source, target)).is_whole
+    assert [
+        (row["name"], row["node"], row["known_at"], row["arrived_at"], row["delivered_at"])
+        for row in rows(target, feeds)
+    ] == [("orders", "", 2, 7, 4)]
+    assert [(row["feed"], row["node"]) for row in rows(target, announced)] == [("orders", "")]
+
+
 async def test_a_node_that_was_never_there_is_told(database: Databases) -> None:
     """A name that is mistyped would leave behind all that waits; one that has no files is none the less known."""
     source, target = database("postgres"), database("sqlite")

@@ -27,8 +27,8 @@ _NODES = 1_000
 _HERE = Path(__file__).parent
 _CHANGED = (_HERE / "changes.sql").read_text().split("\n\n")
 """The five changes of a file, as pgbench has them; `id` is the variable that holds its number."""
-_ARRIVED = "UPDATE feeds SET arrived_at = 1700000002000 WHERE name = :feed;\n"
-_DELIVERED = "UPDATE feeds SET delivered_at = 1700000002000 WHERE name = :feed;\n"
+_ARRIVED = "UPDATE feeds SET arrived_at = 1700000002000 WHERE name = :feed AND node = '';\n"
+_DELIVERED = "UPDATE feeds SET delivered_at = 1700000002000 WHERE name = :feed AND node = '';\n"
 _LIVES = "SELECT name FROM scale_nodes WHERE name = 'node-' || :client_id + 1 AND epoch = 1 FOR SHARE;\n"
 _SEEN = "SELECT extract(epoch FROM clock_timestamp()) * 1000, * FROM scale_nodes ORDER BY name;\n"
 _READ = """

@@ -22,7 +22,7 @@ START = 1_700_000_000_000
 
 
 def record(arrived_at: int | None = START, stale_at: int | None = None) -> FeedRecord:
-    return FeedRecord("orders", START, arrived_at, None, None, stale_at)
+    return FeedRecord("orders", "", START, arrived_at, None, None, stale_at)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def ledger_snapshot(config: Path | None, environ: Mapping[str, str], daemon: Dae
         others = sum(node.living and not node.here for node in snapshot.fleet.nodes)
         headline = _headline(daemon) + (f"; {plural(others, 'other node')} of its fleet at work" if others else "")
     else:
-        feeds = tuple(_feed(feed, Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
+        feeds = tuple(_feed(feed, "", Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
         problem = f"there is no ledger {path} yet"
         snapshot = replace(_bare(feeds, (), now), ledger_problem=problem)
         headline = f"{_headline(daemon)}, and {problem}"
@@ -70,7 +70,7 @@ def _of(settings: Settings, records: Records, now: int, *, runs: bool) -> Snapsh
     fleet = fleet_status(records.muster(NODES_SHOWN, here), here)
     nodes = servers_of(fleet)
     runs = runs or fleet.living > 0
-    own = {feed.name: _feed(feed, census, today, now, runs=runs) for feed in settings.feeds}
+    own = {feed.name: _feed(feed, here, census, today, now, runs=runs) for feed in settings.feeds}
     feeds = (
         *(replace(feed, nodes=nodes.get(name, ())) for name, feed in own.items()),
         *(feed_elsewhere(name, nodes[name], census, _today(today, name)) for name in sorted(nodes.keys() - own.keys())),
@@ -79,12 +79,14 @@ def _of(settings: Settings, records: Records, now: int, *, runs: bool) -> Snapsh
     return replace(bare, fleet=fleet, node=here or bare.node)
 
 
-def _feed(feed: FeedSettings, census: Census, delivered: list[Delivered], now: int, *, runs: bool) -> FeedStatus:
+def _feed(
+    feed: FeedSettings, node: str, census: Census, delivered: list[Delivered], now: int, *, runs: bool
+) -> FeedStatus:
     nothing = Backlog()
     queued, sending, moving = (
         census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
     )
-    record = census.feeds.get(feed.name)
+    record = census.feeds.get(("" if feed.shared else node, feed.name))
     troubles = tuple(_stale(feed, record.arrived_at, record.known_at, now)) if record else ()
     today, bytes_today = _today(delivered, feed.name)
     paused_at = record.paused_at if record else None

@@ -20,6 +20,10 @@ class Books(Committer):
     _nodes: Mapping[str, str] = MappingProxyType({})
     """On which node the directory of each feed is; empty: on all."""
 
+    def _whose(self, feed: str) -> str:
+        """On which node the feed's directory is; empty: on all, or there is no fleet."""
+        return self._nodes.get(feed, "")
+
     async def purge(self, order: Purge) -> int:
         """Delete old closed rows that nobody needs; returns how many."""
         count: int = await self._do(upkeep.purge, replace(order, places=self._places))
@@ -47,11 +51,11 @@ class Books(Committer):
 
     async def rejected_in_place(self, feed: str, limit: int) -> list[tuple[Entry, str]]:
         """Rejected rows whose file could not be moved to `failed/` yet."""
-        return await self._ask(queries.rejected_in_place, self._nodes.get(feed, ""), feed, limit)
+        return await self._ask(queries.rejected_in_place, self._whose(feed), feed, limit)
 
     async def last_found(self, feed: str) -> FileVersion | None:
         """The version of a feed that was found last; None where that is long ago."""
-        return await self._ask(queries.last_found, self._nodes.get(feed, ""), feed)
+        return await self._ask(queries.last_found, self._whose(feed), feed)
 
     async def has_delivered(self, feed: str, target: str, size: int) -> bool:
         """Whether the feed has delivered a file of this size to the datatable."""
@@ -78,8 +82,9 @@ class Books(Committer):
         await self._do(upkeep.keep_dataset, (base_url, tenant_id, datatable_id, dataset_id))
 
     async def feed_records(self) -> list[FeedRecord]:
-        """What is kept of all feeds."""
-        return await self._ask(feeds.feed_records)
+        """What is kept of this daemon's feeds, and of those that it served once."""
+        records = await self._ask(feeds.feed_records)
+        return [record for record in records if record.node == self._whose(record.name)]
 
     async def paused(self) -> Mapping[str, int]:
         """The feeds that somebody has paused on any node, each with since when, in Unix milliseconds."""
@@ -87,4 +92,4 @@ class Books(Committer):
 
     async def set_stale(self, feed: str, since: int | None, notice: Notice | None = None) -> None:
         """Keep that it was told that no files arrive in a feed; None: that they do again."""
-        await self._do(feeds.set_stale, (feed, since, notice))
+        await self._do(feeds.set_stale, ((self._whose(feed), feed), since, notice))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from tablefeed.ledger.feeds import FeedRecord, feed_records
-from tablefeed.ledger.schema import files, is_closed, is_open, is_rejected
+from tablefeed.ledger.schema import FeedKey, files, is_closed, is_open, is_rejected
 from tablefeed.model import State
 
 
@@ -30,7 +30,7 @@ class Census:
     open: dict[tuple[str, State], Backlog] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     """Files that were set aside and have not been put back, by feed."""
-    feeds: dict[str, FeedRecord] = field(default_factory=dict)
+    feeds: dict[FeedKey, FeedRecord] = field(default_factory=dict)
 
 
 def _sum(what: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
@@ -60,7 +60,7 @@ def census(conn: sa.Connection, now: int) -> Census:
     return Census(
         open={(row[0], State(row[1])): Backlog(*row[2:]) for row in conn.execute(by_state)},
         refused={row[0]: row[1] for row in conn.execute(refused)},
-        feeds={record.name: record for record in feed_records(conn)},
+        feeds={(record.node, record.name): record for record in feed_records(conn)},
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger import outbox
 from tablefeed.ledger.prepared import Prepared
-from tablefeed.ledger.schema import feeds
+from tablefeed.ledger.schema import FeedKey, feeds
 from tablefeed.model import Notice
 
 
@@ -20,6 +20,8 @@ class FeedRecord:
     """What is known of a feed. Times are Unix milliseconds, None: never."""
 
     name: str
+    node: str
+    """Whose directory it is; empty: there is no fleet, or all nodes share it."""
     known_at: int
     arrived_at: int | None
     delivered_at: int | None
@@ -30,7 +32,7 @@ class FeedRecord:
 
 
 def feed_records(conn: sa.Connection) -> list[FeedRecord]:
-    """All feeds that were ever served, and have not been forgotten."""
+    """All feeds that were ever served, on any node, and have not been forgotten."""
     return [FeedRecord(**row) for row in conn.execute(sa.select(feeds)).mappings()]
 
 
@@ -40,48 +42,67 @@ def paused(conn: sa.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in conn.execute(rows)}
 
 
-def know(conn: sa.Connection, now: int, items: Sequence[Collection[str]]) -> list[None]:
-    """Make rows for feeds that have none."""
-    for names in items:
-        known = set(conn.execute(sa.select(feeds.c.name)).scalars())
-        fresh = [{"name": name, "known_at": now} for name in dict.fromkeys(names) if name not in known]
+def know(conn: sa.Connection, now: int, items: Sequence[Collection[FeedKey]]) -> list[None]:
+    """Make rows for feeds that have none. One that is shared from now on, or not any more, is no new one."""
+    for keys in items:
+        records = feed_records(conn)
+        known = {(record.node, record.name) for record in records}
+        fresh = [_fresh(node, name, now, records) for node, name in dict.fromkeys(keys) if (node, name) not in known]
         if fresh:
             conn.execute(insert(feeds).on_conflict_do_nothing(), fresh)  # another node may know it by now
     return [None] * len(items)
 
 
+def _fresh(node: str, name: str, now: int, records: Sequence[FeedRecord]) -> dict[str, object]:
+    """A new row. What somebody has paused is paused on all nodes."""
+    same = [record for record in records if record.name == name]
+    before = [record for record in same if not (node and record.node)]
+    return {
+        "name": name,
+        "node": node,
+        "known_at": min((record.known_at for record in before), default=now),
+        "arrived_at": max(filter(None, (record.arrived_at for record in before)), default=None),
+        "delivered_at": max(filter(None, (record.delivered_at for record in before)), default=None),
+        "paused_at": min(filter(None, (record.paused_at for record in same)), default=None),
+    }
+
+
 _ARRIVED, _DELIVERED = (
-    Prepared(sa.update(feeds).where(feeds.c.name == sa.bindparam("feed")).values({column: sa.bindparam("now")}))
+    Prepared(
+        sa.update(feeds)
+        .where(feeds.c.name == sa.bindparam("feed"), feeds.c.node == sa.bindparam("on"))
+        .values({column: sa.bindparam("now")})
+    )
     for column in ("arrived_at", "delivered_at")
 )
 
 
-def arrived(conn: sa.Connection, now: int, names: Collection[str]) -> None:
+def arrived(conn: sa.Connection, now: int, keys: Collection[FeedKey]) -> None:
     """Files of these feeds have come."""
-    _ARRIVED.each(conn, [{"feed": name, "now": now} for name in sorted(names)])
+    _ARRIVED.each(conn, [{"on": node, "feed": name, "now": now} for node, name in sorted(keys)])
 
 
-def delivered(conn: sa.Connection, now: int, names: Collection[str]) -> None:
+def delivered(conn: sa.Connection, now: int, keys: Collection[FeedKey]) -> None:
     """Files of these feeds have been delivered."""
     # In one order, so that two nodes do not wait for each other.
-    _DELIVERED.each(conn, [{"feed": name, "now": now} for name in sorted(names)])
+    _DELIVERED.each(conn, [{"on": node, "feed": name, "now": now} for node, name in sorted(keys)])
 
 
 def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:
-    """Keep since when each feed is paused, in Unix milliseconds; None: it is not."""
+    """Keep since when each feed is paused, on all nodes, in Unix milliseconds; None: it is not."""
     for name, moment, notice in items:
         conn.execute(sa.update(feeds).where(feeds.c.name == name).values(paused_at=moment))
         outbox.put(conn, now, [notice])
     return [None] * len(items)
 
 
-def set_stale(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:
+def set_stale(conn: sa.Connection, now: int, items: Sequence[tuple[FeedKey, int | None, Notice | None]]) -> list[None]:
     """Keep since when it is told that no files arrive in each feed; None: they do.
 
-    All nodes of a fleet that serve it find that at the same time: the first one tells it.
+    All nodes that share a directory find that at the same time: the first one tells it.
     """
-    for name, moment, notice in items:
-        change = sa.update(feeds).where(feeds.c.name == name)
+    for (node, name), moment, notice in items:
+        change = sa.update(feeds).where(feeds.c.name == name, feeds.c.node == node)
         if moment is not None:
             change = change.where(feeds.c.stale_at.is_(None))
         if conn.execute(change.values(stale_at=moment)).rowcount:

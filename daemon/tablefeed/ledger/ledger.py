@@ -64,7 +64,7 @@ class Ledger(Books):
         """Who claimed the rows that are worked on here: an owner of this process, now or in an earlier epoch."""
         if member is not None:
             self._places = ("", member.name)
-        self.outbox = Outbox(self._do, self._ask, member.name if member else "")
+        self.outbox = Outbox(self._do, self._ask, member.name if member else "", self._whose)
 
     @property
     def node(self) -> str:
@@ -168,13 +168,13 @@ class Ledger(Books):
 
     async def may_scan(self, feed: str) -> bool:
         """Whether the feed's directory is this node's to scan, also for as long as no other node does it."""
-        if self._member is None or self._nodes.get(feed):
+        if self._member is None or self._whose(feed):
             return True
         return bool(await self._do(self._member.may_scan, feed))
 
     async def leave_scan(self, feed: str) -> bool:
         """Let another node scan the feed's directory; False: no other has it."""
-        if self._member is None or self._nodes.get(feed):
+        if self._member is None or self._whose(feed):
             return False
         await self._do(self._member.leave_scans, feed)
         return True
@@ -190,7 +190,7 @@ class Ledger(Books):
 
     async def refuse(self, version: FileVersion, error: DeliveryError, notice: Notice | None = None) -> int:
         """Record a version that never got into the queue as rejected; returns its id."""
-        entry_id: int = await self._do(arrivals.refuse, (self._nodes.get(version.feed, ""), version, error, notice))
+        entry_id: int = await self._do(arrivals.refuse, (self._whose(version.feed), version, error, notice))
         return entry_id
 
     async def claim(self, wants: Sequence[Want]) -> list[Entry]:
@@ -198,7 +198,7 @@ class Ledger(Books):
         if any(owner != self._owner for owner in self._held.values()):
             return []
         owner = self._owner
-        placed = [replace(want, node=self._nodes.get(want.feed, "")) for want in wants] if self._nodes else wants
+        placed = [replace(want, node=self._whose(want.feed)) for want in wants] if self._nodes else wants
         entries: list[Entry]
         if self._member is None:
             entries = await self._do(claim, (owner, placed))
@@ -311,9 +311,10 @@ class Ledger(Books):
 
         `told`: those of the shared ones that have a webhook here; None: all.
         """
-        await self._do(feeds.know, names)
         if self._member is not None:
             self._nodes = {name: "" if name in shared else self._member.name for name in names}
+        await self._do(feeds.know, [(self._whose(name), name) for name in names])
+        if self._member is not None:
             own = [name for name in names if name not in shared]
             await self._do(self._member.adopt, ([*shared], own, [*(shared if told is None else told)]))
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger.queries import CHUNK
-from tablefeed.ledger.schema import announced, outbox
+from tablefeed.ledger.schema import FeedKey, announced, outbox
 from tablefeed.model import Notice
 from tablefeed.retry import LONGEST_ASKED
 
@@ -143,8 +143,7 @@ def bound(conn: sa.Connection, now: int, items: Sequence[Bounds]) -> list[dict[s
 
 
 def _bounded(conn: sa.Connection, bounds: Bounds) -> dict[str, Dropped]:
-    if not bounds.node:
-        conn.execute(sa.delete(announced).where(announced.c.feed.not_in(bounds.served)))
+    conn.execute(sa.delete(announced).where(announced.c.node == bounds.node, announced.c.feed.not_in(bounds.served)))
     mine = outbox.c.node == bounds.node
     found: dict[str, Dropped] = {}
     for feed in conn.execute(sa.select(outbox.c.feed).where(mine).distinct()).scalars().all():
@@ -179,33 +178,44 @@ def hand_over(conn: sa.Connection, node: str, living: Collection[str], feeds: Co
     return conn.execute(sa.update(outbox).where(*mine).values(node=node)).rowcount
 
 
-def announce(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice | None]]) -> list[None]:
+def announce(conn: sa.Connection, now: int, items: Sequence[tuple[FeedKey, str, Notice | None]]) -> list[None]:
     """(feed, place, event): tell of trouble at a place, unless that was told and is not over yet."""
-    for feed, place, notice in items:
-        if conn.execute(insert(announced).on_conflict_do_nothing(), {"feed": feed, "place": place}).rowcount:
+    for (node, feed), place, notice in items:
+        values = {"feed": feed, "place": place, "node": node}
+        if conn.execute(insert(announced).on_conflict_do_nothing(), values).rowcount:
             put(conn, now, [notice])
     return [None] * len(items)
 
 
-def withdraw(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, Notice | None]]) -> list[None]:
+def withdraw(conn: sa.Connection, now: int, items: Sequence[tuple[FeedKey, str, Notice | None]]) -> list[None]:
     """(feed, place, event): tell that trouble at a place is over, where it was told."""
-    for feed, place, notice in items:
-        if conn.execute(sa.delete(announced).filter_by(feed=feed, place=place)).rowcount:
+    for (node, feed), place, notice in items:
+        if conn.execute(sa.delete(announced).filter_by(feed=feed, place=place, node=node)).rowcount:
             put(conn, now, [notice])
     return [None] * len(items)
 
 
-def all_announced(conn: sa.Connection) -> set[tuple[str, str]]:
-    """(feed, place) of all trouble that was told and is not over."""
-    return {(row.feed, row.place) for row in conn.execute(sa.select(announced))}
+def all_announced(conn: sa.Connection) -> list[tuple[str, str, str]]:
+    """(node, feed, place) of all trouble that was told and is not over."""
+    return [(row.node, row.feed, row.place) for row in conn.execute(sa.select(announced))]
 
 
 class Outbox:
     """The ledger, as those see it who tell webhooks. Each method is durable when it returns."""
 
-    def __init__(self, do: Callable[..., Awaitable[Any]], ask: Callable[..., Awaitable[Any]], node: str = "") -> None:
-        """`do(transition, item)` changes the ledger, `ask(query, *arguments)` asks it; `node` is ours in a fleet."""
+    def __init__(
+        self,
+        do: Callable[..., Awaitable[Any]],
+        ask: Callable[..., Awaitable[Any]],
+        node: str = "",
+        whose: Callable[[str], str] = lambda _feed: "",
+    ) -> None:
+        """`do(transition, item)` changes the ledger, `ask(query, *arguments)` asks it; `node` is ours in a fleet.
+
+        `whose` tells on which node a feed's directory is; empty: on all.
+        """
         self._node = node
+        self._whose = whose
         self._do = do
         self._ask = ask
 
@@ -234,13 +244,13 @@ class Outbox:
 
     async def announce(self, feed: str, place: str, notice: Notice | None) -> None:
         """Tell of trouble, once until it is over."""
-        await self._do(announce, (feed, place, notice))
+        await self._do(announce, ((self._whose(feed), feed), place, notice))
 
     async def withdraw(self, feed: str, place: str, notice: Notice | None) -> None:
         """Tell that trouble is over, where it was told."""
-        await self._do(withdraw, (feed, place, notice))
+        await self._do(withdraw, ((self._whose(feed), feed), place, notice))
 
     async def announced(self) -> set[tuple[str, str]]:
-        """(feed, place) of all trouble that was told and is not over."""
-        found: set[tuple[str, str]] = await self._ask(all_announced)
-        return found
+        """(feed, place) of all trouble of ours that was told and is not over."""
+        found = await self._ask(all_announced)
+        return {(feed, place) for node, feed, place in found if node == self._whose(feed)}

@@ -18,8 +18,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; what a ledger must be at for this program to use it."""
+FeedKey = tuple[str, str]
+"""(node, name): what is known of a feed is known by. The node is empty where all share the directory, or alone."""
 
 
 class FsPath(TypeDecorator[str]):
@@ -172,6 +174,7 @@ feeds = Table(
     "feeds",
     metadata,
     Column("name", Text, primary_key=True),
+    Column("node", Text, primary_key=True, server_default="", comment="as in files: feeds of one name are two there"),
     Column("known_at", BigInteger, nullable=False, comment="when it was served first"),
     Column("arrived_at", BigInteger, comment="when a file of it was queued or refused last"),
     Column("delivered_at", BigInteger, comment="when a file of it was delivered last"),
@@ -202,6 +205,7 @@ announced = Table(
     metadata,
     Column("feed", Text, primary_key=True),
     Column("place", Text, primary_key=True),
+    Column("node", Text, primary_key=True, server_default="", comment="as in feeds"),
     comment="trouble of feeds that their webhooks were told of, and not yet that it is over",
 )
 

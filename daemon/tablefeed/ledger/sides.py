@@ -56,7 +56,8 @@ class Side:
 
     def count(self) -> int:
         """How many rows there are."""
-        return sum(self._ask(self._of(table, sa.func.count()))[0][0] for table in TABLES)
+        counts = (sa.select(sa.func.count()).select_from(self._all(table).subquery()) for table in TABLES)
+        return sum(self._ask(query)[0][0] for query in counts)
 
     def batches(self, table: sa.Table) -> Iterator[list[Row]]:
         """All rows, in the order of their keys. What has no number is as few as the feeds are, and comes at once."""
@@ -136,6 +137,13 @@ class Source(Side):
         held = files.c.owner.is_not(None) | (files.c.state == State.UPLOADING.value)
         return int(self._ask(self._of(files, sa.func.count()).where(is_open, held))[0][0])
 
+    def _all(self, table: sa.Table) -> sa.Select[Any]:
+        query = super()._all(table)
+        if self._place.becomes != "":
+            return query
+        # What several nodes know of one feed becomes what the one machine knows of it.
+        return query.group_by(feeds.c.name) if table is feeds else query.distinct() if table is announced else query
+
     def _of(self, table: sa.Table, *values: sa.ColumnElement[Any]) -> sa.Select[Any]:
         query = super()._of(table, *values)
         if self._place.only is None or "node" not in table.c:
@@ -148,6 +156,8 @@ class Source(Side):
             return sa.case(released, else_=column).label(column.name)
         if column.name == "node" and self._place.becomes is not None:
             return sa.literal(self._place.becomes, column.type).label(column.name)
+        if column.table is feeds and self._place.becomes == "" and column is not feeds.c.name:
+            return (sa.func.min if column is feeds.c.known_at else sa.func.max)(column).label(column.name)
         return column
 
     def _ask(self, query: sa.Select[Any]) -> list[Row]:

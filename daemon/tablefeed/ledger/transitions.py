@@ -59,7 +59,7 @@ _UPLOADED = Prepared(
         error=sa.null(),
         reason=sa.null(),
         **NO_GRANT,
-    ).returning(files.c.feed)
+    ).returning(files.c.node, files.c.feed)
 )
 
 
@@ -96,7 +96,8 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Deliver
         for receipt in [item.receipt]
     ]
     told = [*zip(items, _UPLOADED.each_told(conn, rows), strict=True)]
-    feeds.delivered(conn, now, {row[0] for (_, item), row in told if row is not None and item.duplicate_of is None})
+    sent = {(row[0], row[1]) for (_, item), row in told if row is not None and item.duplicate_of is None}
+    feeds.delivered(conn, now, sent)
     outbox.put(conn, now, [item.notice for (_, item), row in told if row is not None])
     return [row is not None for _, row in told]
 
