@@ -4,25 +4,23 @@ Events are hints and the scan is the truth: whatever goes wrong in between costs
 """
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar
 
 import structlog
 
 from tablefeed.clock import WatchedClock, steady
 from tablefeed.dispatch import Front
-from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
-from tablefeed.ledger import comes_first
-from tablefeed.model import Feed, FileVersion, Ready, printable
+from tablefeed.errors import DiskTrouble, FeedBlocked
+from tablefeed.model import Feed, Ready, printable
 from tablefeed.others import NOBODY, Others
 from tablefeed.presence import assert_present
-from tablefeed.readiness import RECHECK, Ignore, Refuse, Rules, Settled, Wait
-from tablefeed.watch.judge import Judge, Verdict
-from tablefeed.watch.pending import Pending
+from tablefeed.readiness import RECHECK, Rules, Wait
+from tablefeed.seen import LedgerPort, Seen
+from tablefeed.watch.judge import Judge
 from tablefeed.watch.scan import BATCH, Problem, Selection, is_empty, scan
 from tablefeed.watch.watcher import Watcher
 
@@ -35,22 +33,6 @@ _WAY_GIVEN = 9.0
 """A scan that finds nothing new rests so many times as long as it works, while files are delivered."""
 
 T = TypeVar("T")
-
-
-class LedgerPort(Protocol):
-    """What an intake asks of the ledger."""
-
-    async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
-        """Those versions that are neither open nor closed and left in place."""
-        ...
-
-    async def enqueue(self, versions: Sequence[FileVersion]) -> object:
-        """Queue settled versions, durably; an older version that still waits at the same path is gone."""
-        ...
-
-    async def refuse(self, version: FileVersion, error: FileRefused) -> object:
-        """Record a version that can never be delivered."""
-        ...
 
 
 class Intake:
@@ -80,7 +62,6 @@ class Intake:
         `delivering`: whether files are on their way now. `others`: the nodes that have the directory as well.
         """
         self._feed = feed
-        self._ledger = ledger
         self._rescan = rescan
         self._polling = polling
         self._clock = clock
@@ -95,11 +76,10 @@ class Intake:
         self._tick = tick
         self._rules = Rules.of(feed)
         self._judge = Judge(feed, self._rules, clock=WatchedClock(clock, steady), pause=tick)
+        self._seen = Seen(feed, ledger, self._judge, LIMIT, in_thread=self._in_thread, on_queued=on_queued)
         self._selection = Selection(feed)
-        self._pending = Pending(LIMIT)
         self._hints: dict[str, None] = {}
         self._wake = asyncio.Event()
-        self._scans = 0
         self._scan_at = steady()
         self._scan_not_before = steady()
         self._trouble = ""
@@ -115,7 +95,7 @@ class Intake:
     @property
     def waiting(self) -> Mapping[str, Wait]:
         """What is not settled yet, by relative path."""
-        return self._pending.waits()
+        return self._seen.pending.waits()
 
     @property
     def has_hints(self) -> bool:
@@ -124,13 +104,7 @@ class Intake:
 
     def front(self) -> Front | None:
         """The first, in the feed's order, of the files that are not whole yet; None before all have been seen."""
-        if not self.scanned.is_set() or not self._pending.is_complete:
-            return None
-        first = Front()
-        for version, wait in self._pending.versions():
-            if first.ahead is None or comes_first(self._feed.order, version, first.ahead):
-                first = Front(version, wait.reason)
-        return first
+        return self._seen.front() if self.scanned.is_set() else None
 
     def hint(self, path: str) -> None:
         """Look at a path (relative to the feed's directory, "" for all of it) soon."""
@@ -159,7 +133,7 @@ class Intake:
                         await self._scan_or_report()
                     await self._look_around()
                     self._tell_strict()
-                    if self._pending.has_room_again():
+                    if self._seen.pending.has_room_again():
                         self._want_scan()
                     await self._sleep(self._scan_at - steady())
         finally:
@@ -175,9 +149,9 @@ class Intake:
         while True:
             await self._look_around()
             self._tell_strict()
-            if self._pending.has_room_again():
+            if self._seen.pending.has_room_again():
                 await self._scan_or_report()
-            due = self._pending.next_due()
+            due = self._seen.pending.next_due()
             if due is None or due - self._clock() > end - steady() or steady() >= end:
                 return self.waiting
             await self._sleep(end - steady())
@@ -205,7 +179,7 @@ class Intake:
 
     def _is_due_soon(self, path: str) -> bool:
         """Whether a file will be looked at anyway, so that a file that grows is not looked at with every write."""
-        due = self._pending.due_at(path)
+        due = self._seen.pending.due_at(path)
         return due is not None and due - self._clock() <= max(self._rules.settle, RECHECK)
 
     def _want_scan(self) -> None:
@@ -214,7 +188,7 @@ class Intake:
 
     async def _sleep(self, longest: float) -> None:
         """Until a hint, the next file's time, or `longest` seconds have passed."""
-        due = self._pending.next_due()
+        due = self._seen.pending.next_due()
         seconds = longest if due is None else min(longest, due - self._clock())
         try:
             async with asyncio.timeout(0 if self._hints else max(seconds, _LEAST_SLEEP)):
@@ -265,18 +239,18 @@ class Intake:
     def _leave_to_others(self) -> None:
         """What waits here is another node's to look at."""
         self._is_ours = False
-        self._pending = Pending(LIMIT)
+        self._seen.forget()
         self.scanned.clear()
 
     async def _scan(self) -> None:
-        self._scans += 1
+        self._seen.begin_scan()
         self.first_scan.set()
         await self._in_thread(self._judge.prepare)
         problems = await self._scan_below("")
         for problem in problems - self._problems:
             self._log.warning("not_scanned", path=printable(problem.path), reason=problem.cause)
         self._problems = problems
-        self._pending.expire(self._scans, self._clock())
+        self._seen.end_scan(self._clock())
         self.scanned.set()
 
     async def _scan_below(self, path: str) -> frozenset[Problem]:
@@ -285,7 +259,7 @@ class Intake:
         async with aclosing(scan(self._feed.directory, self._selection, path, run=self._in_thread)) as batches:
             async for batch in batches:
                 problems.update(batch.problems[: BATCH - len(problems)])
-                has_news = await self._take(batch.entries)
+                has_news = await self._seen.take(batch.entries)
                 if not path:
                     await self._look_around()
                 if not has_news and self._delivering():
@@ -300,52 +274,11 @@ class Intake:
             if hints:
                 await self._others.look(self._feed.name, [*hints])
             return
-        paths = [*(hints | dict.fromkeys(self._pending.due(self._clock(), LIMIT)))]
+        paths = [*(hints | dict.fromkeys(self._seen.pending.due(self._clock(), LIMIT)))]
         for start in range(0, len(paths), BATCH):
             sightings = await self._in_thread(partial(self._judge.look, paths[start : start + BATCH]))
-            await self._take(sightings.files)
-            for path, wait in sightings.troubles:
-                self._pending.put(path, self._pending.history(path), wait, self._scans)
-            for path in sightings.others:
-                self._pending.drop(path)
+            await self._seen.note(sightings)
             self._hint_all(sightings.elsewhere)
             for path in sightings.directories:
                 if self._selection.enters(path):
                     await self._scan_below(path)
-
-    async def _take(self, entries: Sequence[tuple[str, os.stat_result]]) -> bool:
-        """Judge the files that the ledger does not know, and do what follows; returns whether there were any."""
-        found = {FileVersion.of(self._feed.name, path, it): it for path, it in entries}
-        if not found:
-            return False
-        unknown = await self._ledger.unknown([*found])
-        if self._pending:
-            for version in found.keys() - set(unknown):
-                self._pending.drop(version.path)
-        if unknown:
-            files = [(version.path, found[version], self._pending.history(version.path)) for version in unknown]
-            await self._act(await self._in_thread(partial(self._judge.judge, files)))
-        return bool(unknown)
-
-    async def _act(self, verdicts: Iterable[Verdict]) -> None:
-        settled: list[FileVersion] = []
-        refused: list[tuple[FileVersion, FileRefused]] = []
-        for verdict in verdicts:
-            self._pending.drop(verdict.path)
-            match verdict.decision:
-                case Settled():
-                    settled.append(verdict.version)
-                case Wait() as wait:
-                    self._pending.put(verdict.path, verdict.history, wait, self._scans, verdict.version)
-                case Refuse(reason, remedy):
-                    path = printable(str(self._feed.directory / verdict.path))
-                    refused.append((verdict.version, FileRefused(path, reason, remedy)))
-                case Ignore():
-                    pass
-                case _:
-                    assert_never(verdict.decision)
-        if settled:
-            await self._ledger.enqueue(settled)
-            self._on_queued(self._feed.name)
-        for version, error in refused:
-            await self._ledger.refuse(version, error)

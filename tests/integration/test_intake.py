@@ -47,7 +47,7 @@ def db(tmp_path: Path) -> Path:
 
 async def armed(running: Running) -> None:
     """Until the first scan is done and the one that follows the start of the watch."""
-    await eventually(lambda: running.intake._scans >= 2 and running.intake.scanned.is_set())
+    await eventually(lambda: running.intake._seen.scans >= 2 and running.intake.scanned.is_set())
 
 
 async def test_what_lies_there_and_what_comes_is_queued(root: Path, db: Path) -> None:
@@ -158,8 +158,8 @@ async def test_a_root_that_is_deleted_and_made_anew_goes_on(root: Path, db: Path
         await armed(running)
         shutil.rmtree(root)
         await eventually(lambda: running.told)
-        scans = running.intake._scans
-        await eventually(lambda: running.intake._scans >= scans + 3)
+        scans = running.intake._seen.scans
+        await eventually(lambda: running.intake._seen.scans >= scans + 3)
         root.mkdir()
         (root / "a.csv").write_text("1")
         await eventually(lambda: "a.csv" in running.queued)
@@ -382,7 +382,7 @@ async def test_a_directory_that_cannot_be_read_is_logged_once() -> None:
             (root / "shut").chmod(0)
             with capture_logs() as logs:
                 async with taking_in(make_feed(root, recursive=True), db, rescan=0.05, polling=True) as running:
-                    await eventually(lambda: running.intake._scans >= 4)
+                    await eventually(lambda: running.intake._seen.scans >= 4)
             (root / "shut").chmod(0o755)
     assert [(entry["event"], entry["path"]) for entry in logs] == [("not_scanned", "shut")]
 
