@@ -31,6 +31,8 @@ LIMIT = 10_000
 _LEAST_SLEEP = 0.01
 _WAY_GIVEN = 9.0
 """A scan that finds nothing new rests so many times as long as it works, while files are delivered."""
+_HANGS = 60.0
+"""Seconds after which a share that gives no answer is left to other nodes."""
 
 T = TypeVar("T")
 
@@ -198,7 +200,12 @@ class Intake:
         self._wake.clear()
 
     async def _in_thread(self, function: Callable[[], T], /) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        call = asyncio.get_running_loop().run_in_executor(self._thread, function)
+        if self._feed.shared:
+            await asyncio.wait((call,), timeout=_HANGS)
+            if not call.done() and await self._others.leave(self._feed.name):
+                self._log.warning("directory_hangs", seconds=_HANGS, effect="another node looks at it meanwhile")
+        return await call
 
     async def _scan_or_report(self) -> None:
         began = steady()

@@ -2,6 +2,7 @@ import asyncio
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -639,3 +640,42 @@ async def test_a_share_that_is_lost_in_a_scan_is_let_go_of(root: Path, monkeypat
     await intake.settle_all(0.0)
     assert left == ["orders"]
     assert not intake.scanned.is_set()
+
+
+async def test_a_share_that_hangs_here_is_left_to_other_nodes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that waits for it cannot be ended, and keeps nobody from looking."""
+    monkeypatch.setattr("tablefeed.intake._HANGS", 0.05)
+    left, goes_on = asyncio.Event(), threading.Event()
+
+    def hangs(_: Path) -> bool:
+        goes_on.wait(20)
+        return False
+
+    async def yes(_: str) -> bool:
+        return True
+
+    async def look(_: str, _paths: Sequence[str]) -> None:
+        return
+
+    async def leave(_: str) -> bool:
+        left.set()
+        return True
+
+    monkeypatch.setattr("tablefeed.intake.is_empty", hangs)
+    intake = Intake(
+        make_feed(root, shared=True),
+        Known("a.csv"),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda error: pytest.fail(str(error)),
+        on_recovered=lambda: None,
+        others=Others(yes, look, leave, nothing),
+    )
+    settling = asyncio.create_task(intake.settle_all(0.0))
+    await asyncio.wait_for(left.wait(), 20)
+    assert not settling.done()
+    goes_on.set()
+    await settling
+    assert intake.scanned.is_set()
