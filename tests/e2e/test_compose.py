@@ -17,7 +17,6 @@ from support.engine import Container, volume
 pytestmark = [
     pytest.mark.image,
     pytest.mark.skipif(bool(composed.why_not()), reason=composed.why_not()),
-    pytest.mark.timeout(300),
 ]
 EXPORTER = 20_002
 """The user that writes the exports, as who the daemons run."""

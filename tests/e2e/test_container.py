@@ -24,7 +24,6 @@ from tablefeed.lease import Writer
 pytestmark = [
     pytest.mark.image,
     pytest.mark.skipif(bool(engines.why_not()), reason=engines.why_not()),
-    pytest.mark.timeout(300),
 ]
 MEGABYTE = 10**6
 SANDBOX = ("sandbox", "--listen=127.0.0.1:8800", "--data=/data")

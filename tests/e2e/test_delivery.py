@@ -10,8 +10,6 @@ import pytest
 from support.daemon import KEY, Daemon, Site, clean_environ, contents, rename_in, running_daemon
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
-pytestmark = pytest.mark.timeout(300)
-
 SLOW_WRITER = """
 import sys, time
 with open(sys.argv[1], "wb") as file:

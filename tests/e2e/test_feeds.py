@@ -6,15 +6,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 from support.daemon import KEY, Daemon, Site, contents, running_daemon
 from support.ledgers import states
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def drop_in_order(directory: Path, *names: str) -> None:

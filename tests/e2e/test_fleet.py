@@ -21,7 +21,6 @@ from support.postgres import Postgres
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
-pytestmark = [pytest.mark.timeout(300)]
 NODES = ("north", "south", "west")
 
 

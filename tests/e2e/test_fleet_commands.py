@@ -3,14 +3,10 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from support.daemon import Daemon, Site, command, rename_in, running_daemon
 from support.postgres import PASSWORD, Postgres
 from tablefeed.errors import Exit
 from tablefeed.sandbox.server import RunningSandbox
-
-pytestmark = [pytest.mark.timeout(180)]
 
 
 def node(root: Path, sandbox: RunningSandbox, url: str, name: str) -> Site:

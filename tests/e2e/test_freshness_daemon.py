@@ -4,12 +4,8 @@ import signal
 import sqlite3
 from contextlib import closing
 
-import pytest
-
 from support.daemon import Site, command, rename_in, running_daemon
 from support.receiver import receiving
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def forget_hours(site: Site) -> None:

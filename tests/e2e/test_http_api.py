@@ -12,8 +12,6 @@ import pytest
 from support.daemon import Daemon, Site, running_daemon
 from tablefeed.sandbox.server import RunningSandbox
 
-pytestmark = pytest.mark.timeout(120)
-
 TOKEN = "a-token-that-nobody-guesses"
 
 

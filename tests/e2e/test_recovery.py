@@ -11,8 +11,6 @@ import pytest
 from support.daemon import Site, command, running_daemon
 from tablefeed.sandbox.server import RunningSandbox
 
-pytestmark = pytest.mark.timeout(120)
-
 
 async def history(site: Site, *arguments: str) -> list[dict[str, Any]]:
     """What `history --json` tells."""

@@ -25,8 +25,6 @@ from support.daemon import (
 )
 from tablefeed.sandbox.server import RunningSandbox
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def assert_clear(text: str, *words: str) -> None:
     """A message without traceback or key that names what it must name."""

@@ -18,7 +18,7 @@ from tablefeed.archive.relocate import Move
 from tablefeed.errors import FileRefused
 from tablefeed.model import FileVersion
 
-pytestmark = [pytest.mark.timeout(120), as_a_user]
+pytestmark = as_a_user
 
 FILES = {f"{n}.csv": b"content %d " % n * 1000 for n in range(5)}
 

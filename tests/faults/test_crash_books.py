@@ -12,8 +12,6 @@ from faults.books import Books, Fate
 from support.daemon import KEY, Site, running_daemon
 from tablefeed.sandbox.server import SandboxSettings, running
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 async def delivered(tmp_path: Path) -> AsyncIterator[tuple[Site, Books, Path]]:

@@ -20,8 +20,6 @@ from tablefeed.ledger import engine
 from tablefeed.sandbox.objects import StoredObject
 from tablefeed.sandbox.server import SandboxSettings, running
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @dataclass
 class Trouble:

@@ -15,8 +15,6 @@ from support.archive import other_file_system
 from support.daemon import KEY, Daemon, Site, running_daemon
 from tablefeed.sandbox.server import SandboxSettings, running
 
-pytestmark = pytest.mark.timeout(120)
-
 SENT = "SELECT md5 FROM files WHERE md5 IS NOT NULL"
 
 

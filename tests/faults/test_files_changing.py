@@ -6,14 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
 from aiohttp import web
 
 from support.bench import Bench, bench, ended
 from support.daemon import Daemon, as_a_user, bound_by_permissions, rename_in, running_daemon
 from support.stores import Server
 
-pytestmark = [pytest.mark.timeout(120), as_a_user]
+pytestmark = as_a_user
 
 OLD, NEW, MORE = b"the old content\n", b"another file altogether\n", b"and more\n"
 CHANGES: dict[str, tuple[Callable[[Path], object], bytes | None]] = {

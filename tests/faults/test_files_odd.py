@@ -15,8 +15,6 @@ from support.daemon import contents, rename_in, running_daemon
 from support.memory import mapped
 from support.stores import Server
 
-pytestmark = pytest.mark.timeout(120)
-
 LONG = "n" * 251 + ".csv"
 LONG_UTF8 = "ä" * 125 + "x.csv"
 NOT_UTF8 = os.fsdecode(b"caf\xe9.csv")

@@ -18,7 +18,6 @@ from support.postgres import Postgres
 from support.proxy import Loss, proxied
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
-pytestmark = pytest.mark.timeout(240)
 LEASE = 2.0
 PASSWORD, OTHER = "r0le-s3cret-that-nobody-may-see", "0ther-s3cret-that-nobody-may-see"
 

@@ -12,8 +12,6 @@ import pytest
 from support.daemon import KEY, Daemon, Site, contents, running_daemon
 from support.rogue import Act, Exchange, Rogue, error, give_url, listening_rogue, saying, take
 
-pytestmark = pytest.mark.timeout(150)
-
 FEEDS = ("north", "south", "west")
 EACH = 20
 

@@ -19,8 +19,6 @@ from support.indiscreet import Indiscreet, indiscreet
 from support.leaks import Search, command_lines, spellings
 from tablefeed.sandbox.server import SandboxSettings, running
 
-pytestmark = pytest.mark.timeout(300)
-
 GRANTS = ("good", "token", "second", "azure", "google", "away", "strange", "html", "other")
 ANSWERS = ("busy", "page", "refused", "overdue", "lost", "sent", "chatty", "damaged", "large")
 PAUSES = ("named", "plain", "lured", "denied")

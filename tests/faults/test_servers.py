@@ -36,8 +36,6 @@ from support.rogue import (
     take,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 SMALL, MIDDLE, BIG = 1_000, 900_000, 5 * 2**20
 STALL = 2.0
 UNSIGNED = {"host", "content-length", "accept", "accept-encoding", "user-agent"}

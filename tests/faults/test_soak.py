@@ -13,8 +13,6 @@ import pytest
 from support.archive import other_file_system
 from support.daemon import clean_environ
 
-pytestmark = pytest.mark.timeout(240)
-
 SEED = os.environ.get("SOAK_SEED") or str(randbelow(10**9))
 
 

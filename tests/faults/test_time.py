@@ -24,8 +24,6 @@ from tablefeed.presign import is_fresh
 from tablefeed.retry import LONGEST_ASKED
 from tablefeed.tries import Tries
 
-pytestmark = pytest.mark.timeout(120)
-
 FILES = 12
 SHORT = 3.0
 

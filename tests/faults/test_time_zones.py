@@ -18,8 +18,6 @@ from tablefeed.answers import retry_after
 from tablefeed.clock import ServerClocks, http_date
 from tablefeed.expiry import validity
 
-pytestmark = pytest.mark.timeout(120)
-
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]
 CHANGEOVERS = [
     *("2024-03-31T00:30", "2024-03-31T01:30", "2024-10-27T00:30", "2024-10-27T01:30"),  # Berlin

@@ -18,8 +18,6 @@ from support.daemon import Daemon, as_a_user, bound_by_permissions, rename_in, r
 from support.mounts import Share, seen_at, shared, tmpfs
 from support.stores import Server
 
-pytestmark = pytest.mark.timeout(120)
-
 MANY = int(os.environ.get("TABLEFEED_TEST_FILES", "100000"))
 """Files in one directory."""
 

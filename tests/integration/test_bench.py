@@ -59,7 +59,6 @@ def still_running(tmp_path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(300)
 async def test_the_short_form_gives_figures_for_every_row(tmp_path: Path) -> None:
     """Each row has figures or says what is missing; nothing stays behind, and the machine keeps its name and paths."""
     process = await bench(tmp_path)

@@ -17,7 +17,6 @@ from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, nodes, postgres
 from tablefeed.model import Entry, FileVersion, Notice, Order, State
 
-pytestmark = pytest.mark.timeout(120)
 LEASE = 60.0
 ERROR = Unreachable("https://s.example", "refused")
 REFUSED = FileRefused("a.csv", "too large", "Split it")

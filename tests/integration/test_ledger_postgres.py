@@ -20,7 +20,6 @@ from tablefeed.ledger.reader import Reader
 from tablefeed.ledger.records import Search, opened
 from tablefeed.ledger.schema import HEAD, metadata
 
-pytestmark = pytest.mark.timeout(120)
 ROLE, ODD = "somebody", "p@ss/w?rd#%:é that-nobody-may-see"
 
 

@@ -19,7 +19,6 @@ from tablefeed.ledger.reader import Reader
 from tablefeed.ledger.records import Record, Records, Search
 from tablefeed.ledger.shared import SharedConnection
 
-pytestmark = pytest.mark.timeout(120)
 MINE = "FROM pg_stat_activity WHERE application_name = 'tablefeed north'"
 PATIENCE = 20.0
 
