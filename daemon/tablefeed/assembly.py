@@ -15,7 +15,7 @@ import structlog
 
 from tablefeed.alerts import Alerts
 from tablefeed.announce import Pausing
-from tablefeed.clock import ServerClocks, steady
+from tablefeed.clock import ServerClocks, on_wall, steady
 from tablefeed.config import Settings
 from tablefeed.credentials import FileKey
 from tablefeed.disks import Disks
@@ -39,6 +39,7 @@ from tablefeed.model import Feed
 from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.notify import Sender
+from tablefeed.obstacles import Obstacles
 from tablefeed.others import NOBODY, Others
 from tablefeed.outcomes import Outcomes
 from tablefeed.pauses import Pauses
@@ -79,6 +80,7 @@ class Parts:
     housekeeper: Housekeeper
     troubles: Mapping[str, Unusable]
     """Feeds whose directory cannot be read now, with the reason of each."""
+    obstacles: Obstacles
     pauses: Pauses
     webhooks: Sender
     freshness: Freshness
@@ -171,7 +173,8 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         Poster(means.webhooks), means.keys, slots=_WEBHOOKS, keep=means.settings.ledger.history_keep
     )
     freshness = alerts.freshness()
-    fleet = make_fleet(means, by_name, dispatcher, links, pauses)
+    obstacles = Obstacles(links.troubles, gates, on_wall(time.time, steady))
+    fleet = make_fleet(means, by_name, dispatcher, links, pauses, obstacles)
     hearing = make_listener(means, dispatcher, links, pauses)
     for listener in (alerts.announcer.note, webhooks.note, freshness.note):
         news.listen(listener)
@@ -191,6 +194,7 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         ),
         housekeeper=_housekeeper(means, by_name, pipeline),
         troubles=links.troubles,
+        obstacles=obstacles,
         pauses=pauses,
         webhooks=webhooks,
         freshness=freshness,

@@ -15,6 +15,11 @@ def steady() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def on_wall(wall: Callable[[], float], steady: Callable[[], float]) -> Callable[[float], int]:
+    """What gives moments of the clock `steady` in Unix milliseconds, of which `wall` gives the seconds."""
+    return lambda moment: round((wall() - steady() + moment) * 1000)
+
+
 @lru_cache(maxsize=64)
 def http_date(text: str | None) -> float | None:
     """The Unix seconds of a date in a header, in any form of RFC 9110; None: it is none.

@@ -3,7 +3,7 @@
 And what of it all people are shown.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import asdict
 from typing import Protocol
 
@@ -12,8 +12,9 @@ import structlog
 from tablefeed.ledger.census import Backlog, Census
 from tablefeed.ledger.muster import Muster
 from tablefeed.ledger.nodes import Beat, Node
+from tablefeed.ledger.reports import steadied, written
 from tablefeed.model import State
-from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus
+from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus, NodeTrouble
 from tablefeed.status import FeedStatus, Kind, Trouble, state_of
 
 log = structlog.get_logger("fleet")
@@ -25,8 +26,8 @@ _BEATS = 3
 class LedgerPort(Protocol):
     """What a fleet needs of the ledger."""
 
-    async def beat(self) -> Beat:
-        """Give a sign of life, and take over from nodes that give none."""
+    async def beat(self, troubles: str) -> Beat:
+        """Give a sign of life with these troubles, and take over from nodes that give none."""
 
 
 class Fleet:
@@ -43,8 +44,9 @@ class Fleet:
         came_free: Callable[[], None],
         counted: Callable[[int], None],
         beaten: Callable[[], None],
+        troubles: Callable[[], Iterable[NodeTrouble]],
     ) -> None:
-        """`lease` in seconds.
+        """`lease` in seconds; `troubles` gives what the others are told of this node's, the worst first.
 
         `lost` is called when others have taken over what this node worked on, `came_free` when files of another may be
         claimed here, `counted` with the number of nodes that live, `beaten` after each sign of life.
@@ -57,6 +59,8 @@ class Fleet:
         self._came_free = came_free
         self._counted = counted
         self._beaten = beaten
+        self._troubles = troubles
+        self._told: list[NodeTrouble] = []
         self.nodes: tuple[Node, ...] = ()
         """All that ever registered, as they were at the last sign of life."""
         self.now = 0
@@ -75,7 +79,8 @@ class Fleet:
 
     async def turn(self) -> None:
         """One sign of life, and what follows from it."""
-        beat = await self._ledger.beat()
+        self._told = steadied(self._troubles(), self._told)
+        beat = await self._ledger.beat(written(self._told))
         if not beat.holds:
             log.error(
                 "lease_lost",
@@ -112,6 +117,8 @@ def fleet_status(muster: Muster, here: str) -> FleetStatus:
             standing.uploading,
             standing.archiving,
             standing.waiting,
+            standing.report.troubles,
+            standing.report.more,
         )
         for standing in muster.nodes
     )

@@ -17,6 +17,7 @@ from tablefeed.ledger.shared import SharedConnection
 from tablefeed.links import Links
 from tablefeed.means import Means
 from tablefeed.model import Feed
+from tablefeed.obstacles import Obstacles
 from tablefeed.others import Others
 from tablefeed.pauses import Pauses
 
@@ -82,7 +83,12 @@ def make_listener(means: Means, dispatcher: Dispatcher, links: Links, pauses: Pa
 
 
 def make_fleet(
-    means: Means, feeds: Mapping[str, Feed], dispatcher: Dispatcher, links: Links, pauses: Pauses
+    means: Means,
+    feeds: Mapping[str, Feed],
+    dispatcher: Dispatcher,
+    links: Links,
+    pauses: Pauses,
+    obstacles: Obstacles,
 ) -> Fleet | None:
     """What this daemon knows of others; None where its ledger is its alone."""
     settings = means.settings
@@ -109,4 +115,5 @@ def make_fleet(
         came_free=came_free,
         counted=counted,
         beaten=pauses.hint,
+        troubles=lambda: obstacles.for_others(feeds),
     )

@@ -4,6 +4,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class NodeTrouble:
+    """One thing that keeps a feed on one node from what it should do, as that node told of it."""
+
+    feed: str
+    kind: str
+    """A `status.Kind`; nodes of other versions may have others."""
+    reason: str
+    """Empty where that would be too much to tell."""
+    remedy: str
+    """What to do about it; empty where it mends itself."""
+    since: int | None = None
+    """On the clock of that node."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One daemon of the fleet. Times are on the database's clock."""
 
@@ -23,6 +38,10 @@ class NodeStatus:
     """Delivered files that it moves now."""
     waiting: int = 0
     """Open files in its own directories, which no other node can deliver."""
+    troubles: tuple[NodeTrouble, ...] = ()
+    """What it told of in its last sign of life; nothing once it is over."""
+    more_troubles: int = 0
+    """How many it has besides."""
 
 
 @dataclass(frozen=True, slots=True)

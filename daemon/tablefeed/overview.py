@@ -10,10 +10,11 @@ import structlog
 
 from tablefeed import __version__
 from tablefeed.assembly import Parts
+from tablefeed.clock import on_wall
 from tablefeed.errors import LedgerUnusable
 from tablefeed.fleet import SHOWN as NODES_SHOWN
 from tablefeed.fleet import feed_elsewhere, fleet_status, servers_of
-from tablefeed.gates import Closed, Place
+from tablefeed.gates import Closed
 from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Backlog, Census
 from tablefeed.ledger.engine import while_it_waits
@@ -94,6 +95,7 @@ class Overview:
         self._parts = parts
         self._wall = wall
         self._steady = steady
+        self._on_wall = on_wall(wall, steady)
         self._started_at = round(wall() * 1000)
         self._rates = Rates(steady)
         self._told = _Told(Census(), (), "", float("-inf"), 0.0, NO_FLEET)
@@ -207,7 +209,7 @@ class Overview:
         )
         record = census.feeds.get(("" if feed.shared else self._node, feed.name))
         stale = _overdue(feed, record, now)
-        troubles = (*self._troubles(feed, closed), *([_stale(stale)] if stale else []))
+        troubles = (*self._parts.obstacles.of(feed.name, closed), *([_stale(stale)] if stale else []))
         paused_at = self._parts.pauses.since(feed.name)
         intake = self._parts.intakes.get(feed.name)
         files, size = self._tally.today(feed.name)
@@ -235,27 +237,9 @@ class Overview:
             troubles=troubles,
         )
 
-    def _troubles(self, feed: Feed, closed: Iterable[Closed]) -> Iterable[Trouble]:
-        trouble = self._parts.troubles.get(feed.name)
-        if trouble:
-            yield Trouble(Kind.DIRECTORY, trouble.reason, trouble.remedy, trouble.since)
-        for gate in closed:
-            if feed.name in gate.feeds:
-                yield Trouble(
-                    _KINDS[gate.place],
-                    gate.reason,
-                    gate.remedy or ("" if gate.place else "Nothing: its files are sent when it works again"),
-                    self._on_wall(gate.since),
-                    None if gate.next_probe is None else self._on_wall(gate.next_probe),
-                )
-
     def _server(self, gate: Closed) -> ServerStatus:
         next_try = None if gate.next_probe is None else self._on_wall(gate.next_probe)
         return ServerStatus(gate.name, gate.reason, tuple(sorted(gate.feeds)), self._on_wall(gate.since), next_try)
-
-    def _on_wall(self, moment: float) -> int:
-        """A moment of the steady clock, in Unix milliseconds."""
-        return round((self._wall() - self._steady() + moment) * 1000)
 
     def _uploads(self) -> tuple[UploadStatus, ...]:
         running = self._parts.pipeline.in_flight
@@ -273,9 +257,6 @@ class Overview:
             )
             for entry_id, (entry, progress) in running.items()
         )
-
-
-_KINDS = {Place.DELIVERY: Kind.DELIVERY, Place.ARCHIVE: Kind.ARCHIVE, None: Kind.SERVER}
 
 
 def _overdue(feed: Feed, record: FeedRecord | None, now: int) -> int | None:

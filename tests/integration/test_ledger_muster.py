@@ -1,17 +1,20 @@
 """Who is in a fleet, and what each node works on, as the ledger tells whoever looks."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.ledgers import joined, opened, version
+from support.ledgers import Clock, joined, opened, version
 from support.postgres import Postgres
 from tablefeed.ledger import Ledger, Want
 from tablefeed.ledger.messages import Look, Message, PausesChanged, Queued, understood, written
 from tablefeed.ledger.muster import REMEMBERED, Muster
 from tablefeed.ledger.reader import Reader
+from tablefeed.ledger.reports import written as written_troubles
 from tablefeed.model import Order
+from tablefeed.nodes import NodeTrouble
 
 MOST = 50
 
@@ -96,6 +99,47 @@ async def test_a_node_that_is_over_is_told_for_a_day_and_longer_while_its_files_
     postgres.execute(url.rpartition("/")[2], "UPDATE nodes SET seen_at = seen_at - 86400000")
     seen = await reader.muster(MOST, "")
     assert ([it.node.name for it in seen.nodes], seen.over) == (["missed"], 1)
+
+
+async def test_troubles_are_kept_with_the_sign_of_life_and_only_when_they_are_others(
+    url: str, postgres: Postgres, reader: Reader
+) -> None:
+    """And told of nodes that live alone, of which those in trouble come before the others."""
+    trouble = NodeTrouble("orders", "delivery", "the key is refused", "Give it another key", 5)
+    text = written_troubles([trouble])
+    database = url.rpartition("/")[2]
+
+    async def told() -> list[tuple[str, tuple[NodeTrouble, ...]]]:
+        return [(it.node.name, it.report.troubles) for it in (await reader.muster(MOST, "asks")).nodes]
+
+    now = Clock()
+    async with joined(url, "one") as one, joined(url, "two", now=now) as two:
+        await two.know(["orders"])
+        await two.enqueue([version()])
+        [held] = await two.claim([Want("orders", Order.OLDEST, 1)])
+        await two.beat(text)
+        await one.beat()
+        assert await told() == [("two", (trouble,)), ("one", ())]
+        postgres.execute(database, "UPDATE nodes SET troubles = 'left as it is' WHERE name = 'two'")
+        await two.beat(text)
+        now.now += 61
+        assert await two.confirm(held.id), "a sign of life in between, which tells nothing"
+        assert postgres.execute(database, "SELECT troubles FROM nodes WHERE name = 'two'") == "left as it is"
+        await two.beat(written_troubles([replace(trouble, reason="another")]))
+        assert [it.reason for it in (await told())[0][1]] == ["another"]
+        await two.beat(text)
+        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        postgres.execute(database, "UPDATE nodes SET troubles = 'another server has less' WHERE name = 'two'")
+        postgres.execute(database, ended)
+        await two.beat(text)
+        assert await told() == [("two", (trouble,)), ("one", ())], "a new connection may be to another server"
+        await two.beat("")
+        assert await told() == [("one", ()), ("two", ())]
+        assert postgres.execute(database, "SELECT count(*) FROM nodes WHERE troubles IS NOT NULL") == "0"
+        await two.beat(text)
+    assert dict(await told()) == {"one": (), "two": ()}, "nobody knows how one is that is over"
+    async with joined(url, "two"):
+        assert dict(await told()) == {"one": (), "two": ()}, "it begins anew"
 
 
 async def test_a_ledger_of_one_daemon_has_no_fleet(tmp_path: Path) -> None:

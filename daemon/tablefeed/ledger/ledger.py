@@ -139,21 +139,26 @@ class Ledger(Books):
         if self._member is not None:
             await self._batcher.submit((self._member.leave, None))
 
-    async def beat(self) -> Beat:
-        """Give a sign of life, and take over from nodes that give none. Only in a fleet."""
+    async def beat(self, troubles: str = "") -> Beat:
+        """Give a sign of life, and take over from nodes that give none. Only in a fleet.
+
+        `troubles`: what the others are to know of this node's, as `reports` writes it.
+        """
         if self._member is None:
             raise AssertionError("only a fleet's nodes give signs of life")
         # Longer than any statement may take: who waits for more is not answered any more.
         with self._let_go_after(1.5 * self._member.lease):
-            beat = await self._renewed(self._member)
-            if not beat.holds:
+            beat = await self._renewed(self._member, troubles)
+            if beat.holds:
+                self._member.reported(troubles)
+            else:
                 self._owner, before = await self._do(self._member.begin_anew, None)
                 self._member.renewed(before)
         return beat
 
-    async def _renewed(self, member: Member) -> Beat:
+    async def _renewed(self, member: Member, troubles: str | None = None) -> Beat:
         beat: Beat
-        beat, before = await self._do(member.beat, None)
+        beat, before = await self._do(member.beat, troubles)
         member.renewed(before if beat.holds else -math.inf)
         return beat
 

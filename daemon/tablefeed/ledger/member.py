@@ -48,6 +48,8 @@ class Member:
         self._beat_at = -math.inf
         self._clocks: tuple[float, float] | None = None
         """What the database's clock told last in a sign of life, and this one's when that began, in seconds."""
+        self._reported: str | None = None
+        """What this node's row says of its troubles; None: that is not certain."""
         self._session: Session | None = None
         self._is_new = False
         """Nothing has been claimed on this connection yet."""
@@ -78,6 +80,7 @@ class Member:
         connection = engine.connect(url, postgres.session_name(self.name), lines)
         self._scans.clear()
         self._is_new = True
+        self._reported = None
         self._in_touch_since = self._steady()
         try:
             self._lock_name(connection, url)
@@ -105,6 +108,7 @@ class Member:
 
     def register(self, conn: sa.Connection) -> tuple[str, int]:
         """Begin the next epoch; returns what it marks claims with, and how many rows earlier epochs gave back."""
+        self._reported = None
         self.epoch, put_back = nodes.register(conn, self.name, self._milliseconds, self.epoch)
         return nodes.owner_of(self.name, self.epoch), put_back
 
@@ -114,15 +118,19 @@ class Member:
         owner, _ = self.register(conn)
         return [(owner, before) for _ in items]
 
-    def beat(self, conn: sa.Connection, now: int, items: Sequence[None]) -> list[tuple[Beat, float]]:
-        """Give a sign of life; with it comes the time of before, for `renewed`."""
+    def beat(self, conn: sa.Connection, now: int, items: Sequence[str | None]) -> list[tuple[Beat, float]]:
+        """Give a sign of life; with it comes the time of before, for `renewed`.
+
+        An item is what there is to tell of troubles, as `reports` writes it; None: whatever was told before.
+        """
         before = self._steady()
         if before - self._beat_at > self.lease / 2:
             self._in_touch_since = before
         self._beat_at = before
         # Where the database was away for all, the others are given the time of a lease to come back as well. So
         # they are where its clock was set ahead, or is another server's: their leases are over by that alone.
-        beat = nodes.beat(conn, self.name, self.epoch, self._milliseconds)
+        report = next((item for item in reversed(items) if item not in (None, self._reported)), None)
+        beat = nodes.beat(conn, self.name, self.epoch, self._milliseconds, report)
         if self._ahead(beat.now / 1000, before) > self.lease / 6:
             self._in_touch_since = before
         if before - self._in_touch_since >= self.lease:
@@ -147,6 +155,10 @@ class Member:
     def renewed(self, before: float) -> None:
         """What was asked for at that time is durable: only now may it be relied on. For any thread."""
         self._certain_until = before + self.lease
+
+    def reported(self, troubles: str) -> None:
+        """That this was told of troubles is durable: it need not be told again. For any thread."""
+        self._reported = troubles
 
     def claim(self, conn: sa.Connection, now: int, items: Sequence[Taking]) -> list[tuple[str, list[Entry]]]:
         """As `claim.claim`, with the owner it is for: that of this moment, since a claim may have waited long.

@@ -2,18 +2,22 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from tablefeed.ledger import postgres
 from tablefeed.ledger.nodes import COLUMNS, NOW, Node
+from tablefeed.ledger.reports import NOTHING, Report, understood
 from tablefeed.ledger.schema import files, is_held, is_open, nodes
 from tablefeed.model import State
 
 REMEMBERED = 24 * 3_600_000
 """Milliseconds for which a node that is over is told of, and longer while files wait in its directories."""
+
+_COLUMNS = [nodes.c.feeds, nodes.c.troubles, *COLUMNS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Standing:
     """Delivered ones that it moves now."""
     waiting: int = 0
     """Open files that lie in its own directories, so that no other node can deliver them."""
+    report: Report = NOTHING
+    """What it told of its troubles last; nothing where it is over, since nobody knows how they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Muster:
     now: int = 0
     """The database's clock, in Unix milliseconds, as all times of nodes are."""
     nodes: tuple[Standing, ...] = ()
-    """Those that are over while files wait for them, then the one that asks, then the others by name."""
+    """Those that are over while files wait for them, the one that asks, those in trouble, then the others; by name."""
     living: int = 0
     over: int = 0
     """Those that gave no sign of life for their lease, or ended, within `REMEMBERED` or with files that wait."""
@@ -72,21 +78,20 @@ def muster(conn: sa.Connection, most: int, besides: str) -> Muster:
     alive, all_of_them = conn.execute(sa.select(living, sa.func.count()).where(recent)).one()
     work = _work(conn)
     missed = (nodes.c.lease_until <= now) & nodes.c.name.in_([*waiting])
-    rank = sa.case((missed, 0), (nodes.c.name == besides, 1), else_=2)
-    rows = conn.execute(sa.select(nodes.c.feeds, *COLUMNS).where(recent).order_by(rank, nodes.c.name).limit(most))
-    found = [(Node(*row[1:]), tuple(json.loads(row[0]))) for row in rows]
+    troubled = (nodes.c.lease_until > now) & nodes.c.troubles.is_not(None)
+    rank = sa.case((missed, 0), (nodes.c.name == besides, 1), (troubled, 2), else_=3)
+    rows = conn.execute(sa.select(*_COLUMNS).where(recent).order_by(rank, nodes.c.name).limit(most))
+    found = [_standing(now, row) for row in rows]
     return Muster(
         now,
         tuple(
-            Standing(
-                node,
-                node.lives(now),
-                feeds,
-                work[node.name, State.UPLOADING.value],
-                work[node.name, State.UPLOADED.value],
-                waiting[node.name],
+            replace(
+                it,
+                uploading=work[it.node.name, State.UPLOADING.value],
+                archiving=work[it.node.name, State.UPLOADED.value],
+                waiting=waiting[it.node.name],
             )
-            for node, feeds in found
+            for it in found
         ),
         alive,
         all_of_them - alive,
@@ -96,11 +101,16 @@ def muster(conn: sa.Connection, most: int, besides: str) -> Muster:
 
 def standing(conn: sa.Connection, name: str) -> Standing | None:
     """A node by its name, without its work; None: none of that name ever registered."""
-    row = conn.execute(sa.select(NOW, nodes.c.feeds, *COLUMNS).where(nodes.c.name == name)).first()
-    if row is None:
-        return None
-    node = Node(*row[2:])
-    return Standing(node, node.lives(row[0]), tuple(json.loads(row[1])))
+    row = conn.execute(sa.select(NOW, *_COLUMNS).where(nodes.c.name == name)).first()
+    return None if row is None else _standing(row[0], row[1:])
+
+
+def _standing(now: int, row: Sequence[Any]) -> Standing:
+    """A node as `_COLUMNS` tell of it."""
+    feeds, troubles, *columns = row
+    node = Node(*columns)
+    living = node.lives(now)
+    return Standing(node, living, tuple(json.loads(feeds)), report=understood(troubles) if living else NOTHING)
 
 
 def orphans(conn: sa.Connection, places: Collection[str], served: Collection[str]) -> dict[str, int]:

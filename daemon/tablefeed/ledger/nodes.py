@@ -78,6 +78,7 @@ def register(conn: sa.Connection, name: str, lease: int, last: int = 0) -> tuple
     now = conn.execute(sa.select(NOW)).scalar_one()
     epoch = max(known or 0, last) + 1
     values = {"epoch": epoch, "started_at": now, "seen_at": now, "lease_until": now + lease, "version": __version__}
+    values["troubles"] = None
     if known is None:
         conn.execute(sa.insert(nodes).values(name=name, **values))
     else:
@@ -87,10 +88,11 @@ def register(conn: sa.Connection, name: str, lease: int, last: int = 0) -> tuple
     return epoch, put_back_all(conn, files.c.owner.startswith(f"{name}/", autoescape=True))
 
 
-def beat(conn: sa.Connection, name: str, epoch: int, lease: int) -> Beat:
-    """Renew a node's lease, in milliseconds."""
+def beat(conn: sa.Connection, name: str, epoch: int, lease: int, troubles: str | None = None) -> Beat:
+    """Renew a node's lease, in milliseconds; `troubles`: what it has to tell of them now, None: nothing new."""
     mine = (nodes.c.name == name) & (nodes.c.epoch == epoch) & (nodes.c.lease_until > 0)
-    renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=NOW, lease_until=NOW + lease))
+    told = {} if troubles is None else {"troubles": troubles or None}
+    renewed = conn.execute(sa.update(nodes).where(mine).values(seen_at=NOW, lease_until=NOW + lease, **told))
     now, rows = _all(conn)
     for node in rows:
         if node.lease_until > 0 and node.seen_at > now + _STEP:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration; what a ledger must be at for this program to use it."""
 FeedKey = tuple[str, str]
 """(node, name): what is known of a feed is known by. The node is empty where all share the directory, or alone."""
@@ -219,5 +219,6 @@ nodes = Table(
     Column("lease_until", BigInteger, nullable=False, comment="until when it holds what it works on; 0: it is over"),
     Column("version", Text, nullable=False, comment="of tablefeed"),
     Column("feeds", Text, nullable=False, server_default="[]", comment="JSON: the names of those that it serves"),
+    Column("troubles", Text, comment="JSON: what is in the way of its feeds, as it told last; null: nothing"),
     comment="the daemons that share this ledger",
 )
