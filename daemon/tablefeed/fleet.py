@@ -4,7 +4,7 @@ And what of it all people are shown.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import structlog
@@ -126,6 +126,30 @@ def fleet_status(muster: Muster, here: str) -> FleetStatus:
     return FleetStatus(muster.now or None, muster.living, muster.over, nodes, held)
 
 
+def feeds_of_all(
+    own: Iterable[FeedStatus], fleet: FleetStatus, census: Census, today: Callable[[str], tuple[int, int]]
+) -> tuple[FeedStatus, ...]:
+    """The `own` feeds, then those that only other nodes serve, each with the nodes and with what is in its way there.
+
+    `today` gives files and bytes of a feed that were delivered today.
+    """
+    nodes = servers_of(fleet)
+    others = [node for node in fleet.nodes if not node.here]
+    told, silent = troubles_of(others), _silent(others, census)
+    feeds = {feed.name: feed for feed in own}
+    for name in sorted(nodes.keys() - feeds.keys()):
+        feeds[name] = _feed_elsewhere(name, nodes[name], census, today(name))
+    return tuple(
+        _in_fleet(feed, nodes.get(name, ()), [*told.get(name, ()), *silent.get(name, ())])
+        for name, feed in feeds.items()
+    )
+
+
+def _in_fleet(feed: FeedStatus, nodes: tuple[str, ...], elsewhere: Iterable[Trouble]) -> FeedStatus:
+    troubles = (*feed.troubles, *elsewhere)
+    return replace(feed, nodes=nodes, troubles=troubles, state=state_of(feed.paused_at, troubles))
+
+
 def servers_of(fleet: FleetStatus) -> dict[str, tuple[str, ...]]:
     """The nodes that serve each feed: those that live, or for which files wait."""
     found: dict[str, list[str]] = {}
@@ -133,22 +157,49 @@ def servers_of(fleet: FleetStatus) -> dict[str, tuple[str, ...]]:
         if node.living or node.waiting:
             for feed in node.feeds:
                 found.setdefault(feed, []).append(node.name)
-    return {feed: tuple(nodes) for feed, nodes in found.items()}
+    return {feed: tuple(names) for feed, names in found.items()}
 
 
-def _stale(node: str, since: int) -> Trouble:
-    why = f"no file has arrived for longer than `expect_every` says on {node or 'its nodes'}"
-    return Trouble(Kind.STALE, why, "See its node's page", since)
+def troubles_of(nodes: Iterable[NodeStatus]) -> dict[str, tuple[Trouble, ...]]:
+    """What these nodes have told of each feed."""
+    found: dict[str, list[Trouble]] = {}
+    for node in nodes:
+        for it in node.troubles:
+            # One of another version may have trouble of a sort that is not known here.
+            kind = _KINDS.get(it.kind, Kind.DELIVERY)
+            reason = it.reason or "why, its own page tells"
+            trouble = Trouble(kind, reason, it.remedy, it.since, node="" if node.here else node.name)
+            found.setdefault(it.feed, []).append(trouble)
+    return {feed: tuple(troubles) for feed, troubles in found.items()}
 
 
-def feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tuple[int, int]) -> FeedStatus:
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+def _silent(nodes: Iterable[NodeStatus], census: Census) -> dict[str, list[Trouble]]:
+    """The feeds of these nodes in whose own directories there no file has arrived for too long."""
+    served = {node.name: node.feeds for node in nodes if node.living}
+    found: dict[str, list[Trouble]] = {}
+    for (node, feed), record in census.feeds.items():
+        if record.stale_at is not None and feed in served.get(node, ()):
+            found.setdefault(feed, []).append(_stale(record.stale_at, node))
+    return found
+
+
+def _stale(since: int, node: str = "") -> Trouble:
+    why = "no file has arrived for longer than `expect_every` says there"
+    return Trouble(Kind.STALE, why, "See its node's page", since, node=node)
+
+
+def _feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tuple[int, int]) -> FeedStatus:
     """A feed that only other nodes serve, as far as the ledger tells. `today`: files and bytes delivered."""
     nothing = Backlog()
     queued, sending, moving = (
         census.open.get((name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
     )
     records = [record for (node, feed), record in census.feeds.items() if feed == name and node in ("", *nodes)]
-    troubles = tuple(_stale(record.node, record.stale_at) for record in records if record.stale_at is not None)
+    shared = census.feeds.get(("", name))
+    troubles = () if shared is None or shared.stale_at is None else (_stale(shared.stale_at),)
     paused_at = min(filter(None, (record.paused_at for record in records)), default=None)
     return FeedStatus(
         name=name,
@@ -170,6 +221,5 @@ def feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tup
         last_delivery_at=max(filter(None, (record.delivered_at for record in records)), default=None),
         paused_at=paused_at,
         here=False,
-        nodes=nodes,
         troubles=troubles,
     )

@@ -13,7 +13,7 @@ from tablefeed.assembly import Parts
 from tablefeed.clock import on_wall
 from tablefeed.errors import LedgerUnusable
 from tablefeed.fleet import SHOWN as NODES_SHOWN
-from tablefeed.fleet import feed_elsewhere, fleet_status, servers_of
+from tablefeed.fleet import feeds_of_all, fleet_status
 from tablefeed.gates import Closed
 from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Backlog, Census
@@ -192,15 +192,8 @@ class Overview:
 
     def _feeds(self, told: _Told, closed: Iterable[Closed], now: int) -> tuple[FeedStatus, ...]:
         """Those that are served here, and then those that only other nodes serve."""
-        own = self._parts.feeds
-        nodes = servers_of(told.fleet)
-        return (
-            *(replace(self._feed(it, told.census, closed, now), nodes=nodes.get(it.name, ())) for it in own.values()),
-            *(
-                feed_elsewhere(name, nodes[name], told.census, self._tally.today(name))
-                for name in sorted(nodes.keys() - own.keys())
-            ),
-        )
+        own = [self._feed(feed, told.census, closed, now) for feed in self._parts.feeds.values()]
+        return feeds_of_all(own, told.fleet, told.census, self._tally.today)
 
     def _feed(self, feed: Feed, census: Census, closed: Iterable[Closed], now: int) -> FeedStatus:
         nothing = Backlog()

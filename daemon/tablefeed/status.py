@@ -60,6 +60,8 @@ class Trouble:
     since: int | None = None
     next_try_at: int | None = None
     """When the daemon tries again by itself; None: it does so now, or somebody must act."""
+    node: str = ""
+    """On which other node of the fleet it is; empty: here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ class Snapshot:
         """Whether nobody needs to look."""
         fine = (FeedState.OK, FeedState.PAUSED)
         works = not (self.ledger_problem or self.ledger_held_up or self.fleet.missed)
+        works = works and not any(node.more_troubles for node in self.fleet.nodes)
         return works and not self.servers and all(feed.state in fine for feed in self.feeds)
 
 
@@ -221,6 +224,9 @@ def stale_since(expect_every: float, arrived_at: int | None, known_at: int, now:
     return due if now > due else None
 
 
+_FEEDS_NAMED = 5
+_NODES_NAMED = 3
+"""Of each state, and of each feed."""
 _LABELS = {
     FeedState.UNUSABLE: "directory unusable",
     FeedState.BLOCKED: "blocked",
@@ -240,14 +246,33 @@ def headline(snapshot: Snapshot) -> str:
     missed = ", ".join(node.name for node in snapshot.fleet.missed)
     if missed:
         parts.append(f"files wait for a node that is away: {missed}")
-    for state, label in _LABELS.items():
-        names = [feed.name for feed in snapshot.feeds if feed.state is state]
-        if names:
-            parts.append(f"{label}: {', '.join(names)}")
+    parts += states_of(snapshot.feeds)
     refused = sum(feed.refused for feed in snapshot.feeds)
     if refused:
         parts.append(f"{refused} {'file' if refused == 1 else 'files'} refused")
     return "; ".join(parts) or "all is well"
+
+
+def states_of(feeds: Sequence[FeedStatus]) -> list[str]:
+    """Which of these feeds are not well, in words, the worst first."""
+    return [
+        f"{label}: {_listed(names, _FEEDS_NAMED)}"
+        for state, label in _LABELS.items()
+        if (names := [called(feed) for feed in feeds if feed.state is state])
+    ]
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
+def called(feed: FeedStatus) -> str:
+    """A feed's name, and where it is as it is if that is on other nodes alone."""
+    nodes = [trouble.node for trouble in feed.troubles if _STATE_OF[trouble.kind] is feed.state]
+    if not nodes or "" in nodes:
+        return feed.name
+    return f"{feed.name} on {_listed(nodes, _NODES_NAMED)}"
 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from tablefeed.status import FeedState, FeedStatus, Snapshot
+from tablefeed.status import FeedState, FeedStatus, Snapshot, called
 
 _LONGEST_STATUS = 512
 _LONGEST_REASON = 120
@@ -41,7 +41,7 @@ def status_line(snapshot: Snapshot) -> str:
 
 def _named(feed: FeedStatus) -> str:
     reason = next((trouble.reason for trouble in feed.troubles), "")
-    return f"{feed.name} ({_short(reason)})" if reason else feed.name
+    return f"{called(feed)} ({_short(reason)})" if reason else feed.name
 
 
 def _short(reason: str) -> str:

@@ -1,12 +1,25 @@
 """The commands beside a fleet: they see all of it from any node, also from one whose daemon does not run."""
 
+import asyncio
 import json
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
-from support.daemon import Daemon, Site, command, rename_in, running_daemon
+import aiohttp
+import pytest
+
+from support.daemon import KEY, Daemon, Site, command, rename_in, running_daemon
+from support.ports import free_port
 from support.postgres import PASSWORD, Postgres
+from support.stores import Server, serving, take_all
 from tablefeed.errors import Exit
 from tablefeed.sandbox.server import RunningSandbox
+
+NODES = ("north", "south", "west")
 
 
 def node(root: Path, sandbox: RunningSandbox, url: str, name: str) -> Site:
@@ -88,6 +101,90 @@ async def test_commands_see_the_fleet_from_a_node_whose_daemon_does_not_run(
 
     code, _, err = await run(south, "status", "--alive")
     assert (code, "node south gives no sign of life" in err) == (1, True)
+
+
+async def until_told(address: str, condition: Callable[[Any], object]) -> Any:
+    """The first status of a node that fulfils the condition."""
+    told: Any = None
+    try:
+        async with asyncio.timeout(30):
+            while not (told and condition(told)):
+                async with aiohttp.request("GET", f"http://{address}/api/status") as answer:
+                    told = await answer.json()
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(json.dumps(told, indent=1))
+    return told
+
+
+def troubles_of(told: Any, node: str) -> list[Any]:
+    """What a node has told of its troubles."""
+    return next(list(it["troubles"]) for it in told["fleet"]["nodes"] if it["name"] == node)
+
+
+async def test_trouble_on_one_node_is_told_by_all_until_it_is_mended_or_the_node_is_over(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    """With its reason, what to do and since when; over HTTP, at a terminal and in the exit code."""
+    server = Server(take_all)
+    url = postgres.database()
+    async with serving(server) as origin, AsyncExitStack() as stack:
+        sites = {name: node(tmp_path, cast("Any", SimpleNamespace(base_url=origin)), url, name) for name in NODES}
+        for site in sites.values():
+            site.sections["fleet"]["lease"] = "3s"
+            site.sections["http"] = {"listen": f"127.0.0.1:{free_port()}"}
+        drop = sites["south"].feed("of-south", datatable_id="table-9", dataset_id="d")
+        daemons = {}
+        for name in ("north", "south"):
+            daemons[name] = await stack.enter_async_context(running_daemon(sites[name].config))
+            await daemons[name].until_event("ready")
+        north = sites["north"].sections["http"]["listen"]
+        await until_told(north, lambda it: it["ok"] and it["fleet"]["living"] == 2)
+
+        server.unknown = "table-9"
+        rename_in(drop, "a.csv", b"x")
+        told = await until_told(north, lambda it: troubles_of(it, "south"))
+        [trouble] = troubles_of(told, "south")
+        assert (trouble["feed"], trouble["kind"]) == ("of-south", "delivery")
+        assert "table-9" in trouble["reason"]
+        assert trouble["remedy"]
+        assert told["started_at"] < trouble["since"] <= told["now"]
+        [there] = (await until_told(sites["south"].sections["http"]["listen"], lambda it: not it["ok"]))["feeds"][1:]
+        assert there["troubles"][0]["reason"] == trouble["reason"]
+        [feed] = [it for it in told["feeds"] if it["name"] == "of-south"]
+        assert (feed["state"], [it["node"] for it in feed["troubles"]]) == ("blocked", ["south"])
+        assert (told["ok"], told["headline"]) == (False, "blocked: of-south on south")
+        assert KEY not in json.dumps(told)
+
+        (code, out, _), shown, beside = await asyncio.gather(
+            run(sites["north"], "status", "--json"), run(sites["north"], "status"), run(sites["west"], "status")
+        )
+        assert (code, troubles_of(json.loads(out), "south")) == (1, [trouble])
+        code, out, _ = shown
+        assert (code, out.splitlines()[0]) == (1, "Blocked: of-south on south.")
+        whole = " ".join(out.split())
+        assert "of-south on south: its files cannot be delivered since" in whole
+        assert " ".join(trouble["reason"].split()) in whole
+        code, out, _ = beside
+        assert (code, " ".join(out.split()).partition(" Start it")[0]) == (
+            1,
+            "No daemon runs as node west; 2 other nodes of its fleet at work; blocked: of-south on south.",
+        )
+
+        server.unknown = ""
+        told = await until_told(north, lambda it: it["ok"])
+        assert (troubles_of(told, "south"), told["headline"]) == ([], "all is well")
+        assert (await run(sites["north"], "status"))[0] == 0
+
+        server.unknown = "table-9"
+        rename_in(drop, "b.csv", b"x")
+        await until_told(north, lambda it: troubles_of(it, "south"))
+        await daemons["south"].end(signal.SIGKILL)
+        told = await until_told(north, lambda it: it["fleet"]["over"] == 1)
+        assert (troubles_of(told, "south"), told["headline"]) == ([], "files wait for a node that is away: south")
+        [feed] = [it for it in told["feeds"] if it["name"] == "of-south"]
+        assert (feed["state"], feed["troubles"]) == ("ok", [])
+        assert await daemons["north"].end() == 0
 
 
 async def test_commands_say_that_the_database_is_away(

@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from support.browser import needs_browser, opened, started
-from support.daemon import Daemon, Site, running_daemon
+from support.daemon import Daemon, Site, rename_in, running_daemon
 from support.postgres import Postgres
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox
@@ -393,7 +393,7 @@ async def test_it_fits_every_width_in_both_schemes_and_is_accessible(
 
 
 async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres: Postgres, browser: Browser) -> None:
-    """Who lives, what the others send, whose feeds those are, and who is away; at all widths, and axe finds nothing."""
+    """Who lives, what the others send and have trouble with, and who is away; at all widths, and axe finds nothing."""
     axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed here")
     go_on = asyncio.Event()
 
@@ -403,27 +403,42 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
 
     url = postgres.database()
     (share := tmp_path / "share").mkdir()
-    async with serving(Server(put)) as origin, AsyncExitStack() as stack:
+    server = Server(put)
+    server.unknown = "table-9"
+    async with serving(server) as origin, AsyncExitStack() as stack:
         sites, daemons = {}, {}
         for name in ("north", "south"):
             (tmp_path / name).mkdir()
             sites[name] = Site(tmp_path / name, origin)
-            sites[name].sections = {"ledger": {"url": url}, "fleet": {"node": name, "lease": "60s"}}
+            sites[name].sections = {"ledger": {"url": url}, "fleet": {"node": name, "lease": "6s"}}
             listen(sites[name])
             sites[name].feed(f"of-{name}", dataset_id="d")
+            sites[name].feed("orders", dataset_id="d")
+            if name == "south":
+                for feed in ("orders", "wrong"):
+                    rename_in(sites[name].feed(feed, dataset_id="d", datatable_id="table-9"), "a.csv", b"x")
             sites[name].feed("common", dataset_id="d", directory=str(share), shared=True)
             daemons[name] = await stack.enter_async_context(running_daemon(sites[name].config))
             await daemons[name].until_event("ready")
         for number in range(2):
             (tmp_path / "south" / "drop" / "of-south" / f"export-{number}.csv").write_bytes(b"x" * 9_000)
         address = sites["north"].sections["http"]["listen"]
-        for width, scheme in ((360, "dark"), (1280, "light")):
+        await daemons["south"].until_event("feed_paused", 2)
+        for width, scheme in ((360, "dark"), (1600, "light")):
             viewport = {"width": width, "height": 900}
             async with opened(browser, address, viewport=viewport, color_scheme=scheme, bypass_csp=True) as page:
                 nodes = page.get_by_role("region", name="Nodes")
                 await expect(nodes.locator("tbody tr")).to_have_count(2)
                 await expect(nodes.locator("tbody tr").first).to_contain_text("this one")
-                await expect(nodes.locator("tbody tr").last).to_contain_text("living")
+                await expect(nodes.locator("tbody tr").last).to_contain_text("living, 2 troubles")
+                trouble = page.get_by_role("region", name="What is in the way").get_by_role("listitem")
+                await expect(trouble).to_have_count(1)
+                await expect(trouble).to_contain_text("orders on south, wrong on south cannot deliver")
+                await expect(trouble).to_contain_text("table-9")
+                await expect(trouble).to_contain_text("since ")
+                await expect(feed_row(page, "wrong").locator(".pill.bad")).to_have_text("blocked")
+                await expect(feed_row(page, "orders").locator(".pill.bad")).to_have_text("blocked on 1 of 2 nodes")
+                await expect(feed_row(page, "of-south").locator(".pill.ok")).to_have_text("elsewhere")
                 await expect(page.locator("#held-rows li")).to_have_count(2)
                 await expect(page.locator("#held-rows li").first).to_contain_text("being sent by south")
                 await expect(feed_row(page, "of-south")).to_contain_text("elsewhere")
@@ -442,7 +457,10 @@ async def test_a_fleet_is_shown_on_the_page_of_any_node(tmp_path: Path, postgres
             postgres.execute(url.rpartition("/")[2], "UPDATE nodes SET lease_until = 0 WHERE name = 'south'")
             trouble = page.get_by_role("region", name="What is in the way")
             await expect(trouble).to_contain_text("Node south is away")
-            await expect(trouble).to_contain_text("2 files in its directories must wait")
+            await expect(trouble).to_contain_text("4 files in its directories must wait")
+            await expect(trouble).not_to_contain_text("wrong on south")
+            await expect(feed_row(page, "wrong").locator(".pill")).to_have_text("away")
+            await expect(feed_row(page, "orders").locator(".pill")).to_have_text("well")
             await expect(page.get_by_role("heading", level=1)).to_contain_text("wait for a node that is away: south")
             go_on.set()
             (share / "all.csv").write_bytes(b"x")

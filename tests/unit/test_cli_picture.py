@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tablefeed.cli.looking import Daemon, Picture
 from tablefeed.cli.picture import drawn
-from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus
+from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus, NodeTrouble
 from tablefeed.status import (
     FeedState,
     FeedStatus,
@@ -156,6 +156,44 @@ def test_a_fleet_is_shown_and_what_waits_for_a_node_that_is_away() -> None:
     alone = text(SNAPSHOT, 160)
     assert "NODE" not in alone
     assert "other nodes" not in alone
+
+
+def test_what_is_in_the_way_on_other_nodes_is_told_with_their_names() -> None:
+    """Once where it is the same on many, and not as if it were here."""
+    refused = Trouble(Kind.DELIVERY, "the key is refused", "Give it another key", NOW - 90_000)
+    down = Trouble(Kind.SERVER, "it answered 503", "Nothing", NOW - 30_000)
+    feeds = (
+        replace(
+            ORDERS,
+            state=FeedState.BLOCKED,
+            nodes=("north", "a", "b", "c\x1b[2J", "d"),
+            troubles=(
+                *(replace(refused, node=node) for node in ("a", "b", "c\x1b[2J")),
+                replace(refused, node="d", since=NOW - 3_600_000),
+                Trouble(Kind.STALE, "no file", "See there", NOW - 7_200_000, node="d"),
+            ),
+        ),
+        FeedStatus("theirs", "", "", FeedState.WAITING, here=False, nodes=("a",), troubles=(replace(down, node="a"),)),
+        FeedStatus("gone", "", "", FeedState.OK, here=False, nodes=("south",)),
+    )
+    north = replace(FLEET.nodes[0], name="a", troubles=(NodeTrouble("theirs", "server", "", ""),), more_troubles=2)
+    shown = text(replace(SNAPSHOT, feeds=feeds, servers=(), files=(), fleet=replace(FLEET, nodes=(north,))), 200)
+    lines = shown.splitlines()
+    assert (
+        lines[0] == "Blocked: orders on a, b, c\\x1b[2J and 1 more; waiting for a server: theirs on a; 1 file refused."
+    )
+    for part in (
+        r"orders on a, orders on b, orders on c\x1b[2J and 1 more: their files cannot be delivered since",
+        "(1h): the key",
+        "Give it another key.", "theirs on a: its server fails since", "(30s): it answered 503",
+        "orders on d: no file since", "node a: it has 2 more troubles: only the first", "in trouble",
+    ):  # fmt: skip
+        assert part in shown, part
+    assert shown.count("the key is refused") == 1
+    [gone] = [line for line in lines if line.startswith("gone on south")]
+    assert gone.split()[3] == "away"
+    [orders] = [line for line in lines if line.startswith("orders  ")][:1]
+    assert "due in 22h" in orders, "not overdue here"
 
 
 def test_a_ledger_that_cannot_be_written_is_told() -> None:

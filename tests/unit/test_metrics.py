@@ -237,6 +237,14 @@ async def test_no_file_name_and_no_server_gets_into_a_series(metrics: Metrics) -
         assert word not in "\n".join(line for line in shown.text.splitlines() if not line.startswith("#"))
 
 
+async def test_what_is_in_the_way_on_another_node_is_that_nodes_to_tell(metrics: Metrics) -> None:
+    """Else one trouble would be an alert on each of forty nodes."""
+    there = (Trouble(TroubleKind.DELIVERY, "why", "", 1, node="south"), Trouble(TroubleKind.STALE, "", "", node="b"))
+    shown = await scraped(metrics, scene(feed(troubles=there)))
+    assert shown.by("reason", "tablefeed_feed_paused", feed="orders") == {}
+    assert shown.by("feed", "tablefeed_feed_stale") == {}
+
+
 async def test_the_gauges_tell_the_picture_that_everybody_is_shown(metrics: Metrics) -> None:
     """Ages from the moment of the picture; what never was is missing rather than 0."""
     paused = feed("items", paused_at=NOW - 1, queued=3, uploading=2, archiving=1, queued_bytes=30, refused=4)

@@ -1,6 +1,7 @@
 """How the picture of the daemon is put together: how often the ledger is asked, and how fast uploads are."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,11 +10,14 @@ from tablefeed.assembly import Parts
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates
 from tablefeed.ledger.census import Census, Delivered
+from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.muster import Muster, Standing
 from tablefeed.ledger.nodes import Node
+from tablefeed.ledger.reports import Report
+from tablefeed.nodes import NodeTrouble
 from tablefeed.overview import LEAST_AGE, PATIENCE, RATE_WINDOW, SHARE, Overview, Rates
 from tablefeed.slots import FairSlots, Share
-from tablefeed.status import headline
+from tablefeed.status import FeedState, Kind, headline
 
 
 class Reader:
@@ -28,6 +32,7 @@ class Reader:
         self.url = "postgresql+psycopg://db/x"
         self.fleet = Muster()
         self.delivered: list[Delivered] = []
+        self.feeds: dict[tuple[str, str], FeedRecord] = {}
 
     async def census(self, _now: int) -> Census:
         self.asked += 1
@@ -37,7 +42,7 @@ class Reader:
         self.clock.now += self.takes
         if self.error:
             raise self.error
-        return Census(refused={"orders": self.asked})
+        return Census(refused={"orders": self.asked}, feeds=self.feeds)
 
     async def troubled(self, _limit: int) -> list[object]:
         return []
@@ -54,7 +59,7 @@ def overview_of(reader: Reader, node: str = "", trouble: str = "") -> Overview:
         gates=Gates(reader.clock, lambda: 0.5),
         feeds={},
         reader=reader,
-        tally=SimpleNamespace(hour=list),
+        tally=SimpleNamespace(hour=list, today=lambda _feed: (0, 0)),
         ledger=SimpleNamespace(node=node, trouble=trouble),
         pipeline=SimpleNamespace(in_flight={}),
         throttle=SimpleNamespace(limit=5, source="configuration"),
@@ -153,6 +158,35 @@ async def test_feeds_of_others_are_shown_and_files_that_wait_for_a_node_that_is_
     reader.error = LedgerUnusable("it is away", "Start PostgreSQL")
     shown = await overview.snapshot()
     assert (len(shown.fleet.nodes), [feed.delivered_today for feed in shown.feeds]) == (3, [3, 0])
+
+
+async def test_what_is_in_the_way_on_another_node_is_in_the_way_of_the_feed() -> None:
+    """Of those that live: what a node that is over has told last, or was silent of, is nobody's trouble now."""
+    reader = Reader(Clock())
+    blocked = NodeTrouble("common", "delivery", "the key is refused", "Give it another", 70)
+    odd = NodeTrouble("theirs", "of another version", "it is odd", "")
+    south = Standing(
+        Node("south", 1, 5, 6, 99, "1.0"), True, ("common", "theirs", "late"), report=Report((blocked, odd), 3)
+    )
+    gone = Standing(Node("gone", 1, 5, 6, 0, "1.0"), False, ("late", "old"), waiting=1)
+    reader.fleet = Muster(now=9, nodes=(gone, south), living=1, over=1)
+    late, silent = (FeedRecord("late", node, 1, 2, 3, None, 60) for node in ("south", "gone"))
+    reader.feeds = {("south", "late"): late, ("gone", "late"): silent}
+    shown = await overview_of(reader, "north").snapshot()
+    feeds = {feed.name: (feed.state, [(it.node, it.kind, it.since) for it in feed.troubles]) for feed in shown.feeds}
+    assert feeds == {
+        "common": (FeedState.BLOCKED, [("south", Kind.DELIVERY, 70)]),
+        "theirs": (FeedState.BLOCKED, [("south", Kind.DELIVERY, None)]),
+        "late": (FeedState.STALE, [("south", Kind.STALE, 60)]),
+        "old": (FeedState.OK, []),
+    }
+    assert "blocked: common on south, theirs on south; no file for too long: late on south" in headline(shown)
+    assert [(node.troubles, node.more_troubles) for node in shown.fleet.nodes] == [((), 0), ((blocked, odd), 3)]
+    reader.fleet = Muster(now=9, nodes=(replace(south, report=Report((), 1)),), living=1)
+    reader.feeds = {}
+    reader.clock.now += 60
+    shown = await overview_of(reader, "north").snapshot()
+    assert ({feed.state for feed in shown.feeds}, shown.ok) == ({FeedState.OK}, False), "more than is told one by one"
 
 
 async def test_a_ledger_that_cannot_be_written_is_trouble_with_what_to_do() -> None:

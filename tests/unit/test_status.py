@@ -74,6 +74,8 @@ def test_the_headline_says_that_all_is_well_only_when_nobody_needs_to_look() -> 
     for state in set(FeedState) - {FeedState.OK}:
         text = headline(snapshot(feed("a"), feed("b", state), feed("c", state)))
         assert text.endswith(": b, c"), text
+    many = snapshot(*(feed(f"f{number}", FeedState.BLOCKED) for number in range(12)))
+    assert headline(many).endswith("f3, f4 and 7 more")
     assert headline(snapshot(feed("a", refused=1))) == "1 file refused"
     assert headline(snapshot(feed("a", FeedState.BLOCKED, refused=2))) == "blocked: a; 2 files refused"
     assert "disk" in headline(snapshot(feed("a"), ledger_problem="the disk is gone"))

@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ IDLE = "0 uploading, 0 queued, 0 delivered today"
         (
             picture(*(feed(f"feed-{n}", FeedState.WAITING, "x" * 1000) for n in range(1234))),
             f"{IDLE}; waiting: " + ", ".join(f"feed-{n} ({'x' * 119}…)" for n in range(3)) + " and 1,231 more",
+        ),
+        (
+            picture(replace(feed(), state=FeedState.BLOCKED, troubles=(Trouble(Kind.DELIVERY, "why", "", node="b"),))),
+            f"{IDLE}; blocked: orders on b (why)",
         ),
         (
             picture(draining=True, ledger_problem="it is busy"),

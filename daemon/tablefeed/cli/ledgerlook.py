@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from tablefeed.cli.looking import Daemon
 from tablefeed.cli.words import plural
 from tablefeed.config import FeedSettings, Settings, load
 from tablefeed.fleet import SHOWN as NODES_SHOWN
-from tablefeed.fleet import feed_elsewhere, fleet_status, servers_of
+from tablefeed.fleet import feeds_of_all, fleet_status, troubles_of
 from tablefeed.history import trouble_of
 from tablefeed.joining import node_of
 from tablefeed.ledger.census import Backlog, Census, Delivered
 from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.records import Records, opened
 from tablefeed.model import State, printable
-from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of
+from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of, states_of
 from tablefeed.tally import midnight
 
 SHOWN = 50
@@ -38,7 +39,9 @@ def ledger_snapshot(config: Path | None, environ: Mapping[str, str], daemon: Dae
         with opened(settings.ledger.url) as records:
             snapshot = _of(settings, records, now, runs=daemon.runs)
         others = sum(node.living and not node.here for node in snapshot.fleet.nodes)
-        headline = _headline(daemon) + (f"; {plural(others, 'other node')} of its fleet at work" if others else "")
+        told = [feed for feed in snapshot.feeds if any(trouble.node for trouble in feed.troubles)]
+        at_work = [f"{plural(others, 'other node')} of its fleet at work"] if others else []
+        headline = "; ".join([_headline(daemon), *at_work, *states_of(told)])
     else:
         feeds = tuple(_feed(feed, "", Census(), [], now, runs=daemon.runs) for feed in settings.feeds)
         problem = f"there is no ledger {path} yet"
@@ -68,26 +71,31 @@ def _of(settings: Settings, records: Records, now: int, *, runs: bool) -> Snapsh
     today = records.delivered_between(midnight(now / 1000), now + 1)
     here = node_of(settings)
     fleet = fleet_status(records.muster(NODES_SHOWN, here), here)
-    nodes = servers_of(fleet)
     runs = runs or fleet.living > 0
-    own = {feed.name: _feed(feed, here, census, today, now, runs=runs) for feed in settings.feeds}
-    feeds = (
-        *(replace(feed, nodes=nodes.get(name, ())) for name, feed in own.items()),
-        *(feed_elsewhere(name, nodes[name], census, _today(today, name)) for name in sorted(nodes.keys() - own.keys())),
-    )
+    told = troubles_of(node for node in fleet.nodes if node.here)
+    own = [_feed(feed, here, census, today, now, told.get(feed.name, ()), runs=runs) for feed in settings.feeds]
+    feeds = feeds_of_all(own, fleet, census, partial(_today, today))
     bare = _bare(feeds, tuple(trouble_of(record, now) for record in records.troubled(SHOWN)), now)
     return replace(bare, fleet=fleet, node=here or bare.node)
 
 
 def _feed(
-    feed: FeedSettings, node: str, census: Census, delivered: list[Delivered], now: int, *, runs: bool
+    feed: FeedSettings,
+    node: str,
+    census: Census,
+    delivered: list[Delivered],
+    now: int,
+    told: tuple[Trouble, ...] = (),
+    *,
+    runs: bool,
 ) -> FeedStatus:
+    """A feed of the configuration; `node`: this one; `told`: what its daemon has told the others of it."""
     nothing = Backlog()
     queued, sending, moving = (
         census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
     )
     record = census.feeds.get(("" if feed.shared else node, feed.name))
-    troubles = tuple(_stale(feed, record.arrived_at, record.known_at, now)) if record else ()
+    troubles = (*told, *(_stale(feed, record.arrived_at, record.known_at, now) if record else ()))
     today, bytes_today = _today(delivered, feed.name)
     paused_at = record.paused_at if record else None
     oldest = min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None)

@@ -3,8 +3,7 @@
 The values come from a daemon that may be of another version, so what is missing is shown as nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tablefeed.cli.looking import Picture
-from tablefeed.cli.words import clock_time, plural, shown, span
+from tablefeed.cli.trouble import next_try_in, troubles
+from tablefeed.cli.words import clock_time, moment, plural, shown, span
 from tablefeed.model import State
 from tablefeed.status import FeedState, Kind
 from tablefeed.units import format_rate, format_size
@@ -48,17 +48,12 @@ def drawn(picture: Picture, width: int, *, bars: bool) -> Group:
         ("Nodes", _nodes(snapshot)),
         ("Uploads", _uploads(snapshot, bars=bars)),
         ("On other nodes", _held(snapshot)),
-        ("Trouble", list(_troubles(snapshot, now))),
+        ("Trouble", list(troubles(snapshot, now))),
         ("Files", list(_files(snapshot, now, runs=picture.daemon.runs))),
     ):
         if lines:
             parts += [Text(), Text(title, style="bold"), *lines]
     return Group(*parts)
-
-
-def moment(iso: object) -> float | None:
-    """Unix seconds of a moment in ISO 8601; None for nothing."""
-    return datetime.fromisoformat(iso).timestamp() if isinstance(iso, str) else None
 
 
 def _headline(picture: Picture) -> Text:
@@ -101,9 +96,10 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("FEED", "STATE", "QUEUED", "SENDING", "TODAY", "REFUSED", "DELIVERED", "LAST FILE"):
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    runs = picture.daemon.runs or bool(picture.snapshot.get("fleet", {}).get("living"))
+    fleet = picture.snapshot.get("fleet", {})
+    runs = picture.daemon.runs or bool(fleet.get("living"))
+    living = {node.get("name") for node in fleet.get("nodes", ()) if node.get("living")}
     for feed in picture.snapshot["feeds"]:
-        state = str(feed.get("state", ""))
         queued, today = str(feed.get("queued", "")), str(feed.get("delivered_today", ""))
         if width >= WIDE:
             queued = _with_size(queued, feed.get("queued_bytes"))
@@ -111,7 +107,7 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
         refused = feed.get("refused", 0)
         table.add_row(
             _name(feed),
-            Text(state, style=_COLORS.get(state, "")) if runs else Text("not run", style="red"),
+            _state(feed, living) if runs else Text("not run", style="red"),
             queued,
             str(feed.get("uploading", 0) + feed.get("archiving", 0)),
             today,
@@ -120,6 +116,14 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
             _freshness(feed, now, wide=width >= WIDE),
         )
     return table
+
+
+def _state(feed: Values, living: Set[str]) -> Text:
+    """How a feed is; of one that others serve nothing is known while none of them lives."""
+    state = str(feed.get("state", ""))
+    if state == FeedState.OK and feed.get("here") is False and living.isdisjoint(feed.get("nodes", ())):
+        return Text("away", style="dim")
+    return Text(state, style=_COLORS.get(state, ""))
 
 
 _NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED", "OWN FILES")
@@ -149,7 +153,7 @@ def _nodes(snapshot: Values) -> list[RenderableType]:
         living, waiting = bool(node.get("living")), node.get("waiting", 0)
         table.add_row(
             Text(shown(str(node.get("name", ""))) + (" (this one)" if node.get("here") else "")),
-            Text("living", style="green") if living else Text("over", style="red" if waiting else "dim"),
+            _state_of_node(node),
             _ago(node.get("seen_at"), now),
             str(node.get("uploading", 0) + node.get("archiving", 0)),
             Text(str(waiting), style="red" if waiting and not living else ""),
@@ -158,6 +162,12 @@ def _nodes(snapshot: Values) -> list[RenderableType]:
         )
     more = fleet.get("living", 0) + fleet.get("over", 0) - len(nodes[:NODES])
     return [table, Text(f"and {more} more", style="dim")] if more > 0 else [table]
+
+
+def _state_of_node(node: Values) -> Text:
+    if not node.get("living"):
+        return Text("over", style="red" if node.get("waiting") else "dim")
+    return Text("in trouble", style="red") if node.get("troubles") else Text("living", style="green")
 
 
 def _with_size(count: str, size: int | None) -> str:
@@ -174,7 +184,8 @@ def _freshness(feed: Values, now: float, *, wide: bool) -> Text:
     arrived = _ago(feed.get("last_arrival_at"), now)
     before = f"{arrived}, " if wide else ""
     at, every = moment(feed.get("last_arrival_at")), feed.get("expect_every")
-    overdue = next((it for it in feed.get("troubles", ()) if it.get("kind") == Kind.STALE), None)
+    stale = [it for it in feed.get("troubles", ()) if it.get("kind") == Kind.STALE]
+    overdue = next((it for it in stale if not (it.get("node") and feed.get("here"))), None)
     if overdue is not None and (since := moment(overdue.get("since"))) is not None:
         return Text(f"{before}overdue {span(now - since)}", style="yellow")
     if every and at is not None:
@@ -222,57 +233,6 @@ def _held(snapshot: Values) -> list[RenderableType]:
     return [table, Text(f"and {more} more", style="dim")] if more > 0 else [table]
 
 
-def _troubles(snapshot: Values, now: float) -> Iterator[Text]:
-    if snapshot.get("ledger_held_up"):
-        it = {"reason": snapshot["ledger_held_up"]}
-        yield _trouble("ledger", "it cannot be written", it, "Nothing new is sent until then", now)
-    for node in snapshot.get("fleet", {}).get("nodes", ()):
-        if node.get("waiting") and not node.get("living"):
-            it = {"reason": f"{plural(node['waiting'], 'file')} in its directories must wait"}
-            yield _trouble(f"node {node.get('name', '')}", "it is away", it, "Start it again", now)
-    for server in snapshot.get("servers", ()):
-        feeds = ", ".join(server.get("feeds", ()))
-        yield _trouble("server", f"{server.get('origin', '')} fails", server, f"{feeds} must wait", now)
-    for feed in snapshot.get("feeds", ()):
-        name, paused = str(feed.get("name", "")), feed.get("paused_at")
-        if paused:
-            it = {"since": paused, "reason": "somebody has paused it"}
-            yield _trouble(
-                name, str(FeedState.PAUSED), it, "Its files wait until somebody resumes it, on the daemon's page", now
-            )
-        for trouble in feed.get("troubles", ()):
-            if trouble.get("kind") != Kind.SERVER:
-                kind = str(trouble.get("kind", ""))
-                yield _trouble(name, _KINDS.get(kind, kind), trouble, str(trouble.get("remedy", "")), now)
-
-
-_KINDS: Mapping[str, str] = {
-    Kind.DIRECTORY: "its directory is unusable",
-    Kind.DELIVERY: "its files cannot be delivered",
-    Kind.ARCHIVE: "its files cannot be archived",
-    Kind.STALE: "no file",
-}
-
-
-def _trouble(who: str, what: str, trouble: Values, remedy: str, now: float) -> Text:
-    """One trouble: since when, why, what to do, and what is next."""
-    since, next_try = moment(trouble.get("since")), moment(trouble.get("next_try_at"))
-    text = Text.assemble((shown(who), "bold"), f": {shown(what)}")
-    if since is not None:
-        text.append(f" since {clock_time(since, now)} ({span(now - since)})")
-    text.append(f": {shown(str(trouble.get('reason', '')))}")
-    coming = [shown(remedy)] if remedy else []
-    if next_try is not None:
-        coming.append(_next_try(next_try, now))
-    if coming:
-        text.append("\n  " + ". ".join(coming) + ".", style="dim")
-    return text
-
-
-def _next_try(at: float, now: float) -> str:
-    return f"Next try in {span(at - now)}" if at - now >= 1 else "Next try at once"
-
-
 def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
     """The files that failed last, and how to have the refused ones again."""
     told = [(feed.get("name"), it.get("reason")) for feed in snapshot["feeds"] for it in feed.get("troubles", ())]
@@ -296,7 +256,7 @@ def _files(snapshot: Values, now: float, *, runs: bool) -> Iterator[Text]:
         if refused:
             text.append(f"\n  When that is mended: `tablefeed retry {file.get('id', '')}`{where}.", style="dim")
         elif next_try is not None and runs:
-            text.append(f"\n  {_next_try(next_try, now)}.", style="dim")
+            text.append(f"\n  {next_try_in(next_try, now)}.", style="dim")
         yield text
     if len(files) > FILES:
         yield Text("and more: `tablefeed history --state rejected` and `--state queued` show all.", style="dim")

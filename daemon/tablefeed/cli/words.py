@@ -37,3 +37,8 @@ def clock_time(moment: float, now: float) -> str:
     """A moment in local time, with the date where that is not today's; both in Unix seconds."""
     there, here = (datetime.fromtimestamp(it).astimezone() for it in (moment, now))
     return there.strftime("%H:%M:%S" if there.date() == here.date() else "%Y-%m-%d %H:%M:%S")
+
+
+def moment(iso: object) -> float | None:
+    """Unix seconds of a moment in ISO 8601; None for nothing."""
+    return datetime.fromisoformat(iso).timestamp() if isinstance(iso, str) else None

@@ -99,12 +99,14 @@ def _tell_queue(feed: FeedStatus, now: int, put: Setter) -> None:
 
 def _tell_state(feed: FeedStatus, put: Setter) -> None:
     name = feed.name
-    reasons = {_PAUSED_BY[trouble.kind] for trouble in feed.troubles if trouble.kind in _PAUSED_BY}
+    # Each node tells of its own.
+    kinds = {trouble.kind for trouble in feed.troubles if not trouble.node}
+    reasons = {_PAUSED_BY[kind] for kind in kinds if kind in _PAUSED_BY}
     if feed.paused_at is not None:
         reasons.add("operator")
     for reason in PAUSES:
         put("tablefeed_feed_paused", reason in reasons, name, reason)
-    put("tablefeed_feed_stale", any(trouble.kind is Kind.STALE for trouble in feed.troubles), name)
+    put("tablefeed_feed_stale", Kind.STALE in kinds, name)
     put("tablefeed_expect_every_seconds", feed.expect_every, name)
     put("tablefeed_last_arrival_timestamp_seconds", _seconds(feed.last_arrival_at), name)
     put("tablefeed_last_delivery_timestamp_seconds", _seconds(feed.last_delivery_at), name)

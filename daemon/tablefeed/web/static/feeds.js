@@ -12,9 +12,12 @@ const STATES = {
   stale: ["bad", "no file for too long"],
 };
 
+const STATE_OF = { directory: "unusable", delivery: "blocked", archive: "blocked", server: "waiting", stale: "stale" };
+
 export function drawFeeds(picture, now, does) {
   const may = picture.may.change;
-  keyed($("feed-rows"), picture.feeds, (feed) => feed.name, (feed) => row(feed.name, does), (element, feed) => fill(element, feed, now, may, picture.node));
+  const living = new Set(picture.fleet.nodes.filter((node) => node.living).map((node) => node.name));
+  keyed($("feed-rows"), picture.feeds, (feed) => feed.name, (feed) => row(feed.name, does), (element, feed) => fill(element, feed, now, may, picture.node, living));
   show($("locked"), !may);
   $("feed-rows").closest("table").classList.toggle("locked", !may);
 }
@@ -34,8 +37,8 @@ function row(name, does) {
       h("button", { type: "button", "data-part": "pause", click: (event) => does.pause(name, event.currentTarget.dataset.does) }))));
 }
 
-function fill(element, feed, now, may, here) {
-  state(part(element, "state"), feed, now);
+function fill(element, feed, now, may, here, living) {
+  state(part(element, "state"), feed, now, living);
   text(part(element, "place"), place(feed, here));
   pair(element, "queued", feed.queued, feed.queued ? size(feed.queued_bytes) : "", waitingFor(feed, now));
   pair(element, "flight", feed.uploading, feed.archiving ? `${count(feed.archiving)} to archive` : "");
@@ -53,15 +56,23 @@ function fill(element, feed, now, may, here) {
   show(part(element, "retry"), may && feed.refused > 0);
 }
 
-function state(pill, feed, now) {
-  const [sign, words] = STATES[feed.state] || ["bad", feed.state];
-  const said = feed.state === "paused" ? `paused ${ago(Date.parse(feed.paused_at), now)}` : feed.here || feed.state !== "ok" ? words : "elsewhere";
+function state(pill, feed, now, living) {
+  const [sign, said] = stateOf(feed, now, living);
   if (pill.dataset.sign !== sign) {
     pill.className = `pill ${sign}`;
     pill.dataset.sign = sign;
     pill.replaceChildren(icon(sign), h("span"));
   }
   text(pill.lastElementChild, said);
+}
+
+function stateOf(feed, now, living) {
+  const [sign, words] = STATES[feed.state] || ["bad", feed.state];
+  if (feed.state === "paused") return [sign, `paused ${ago(Date.parse(feed.paused_at), now)}`];
+  if (feed.state === "ok" && !feed.here) return feed.nodes.some((node) => living.has(node)) ? [sign, "elsewhere"] : ["lost", "away"];
+  const there = new Set(feed.troubles.filter((trouble) => STATE_OF[trouble.kind] === feed.state).map((trouble) => trouble.node));
+  const partly = there.size && !there.has("") && feed.nodes.length > 1;
+  return [sign, partly ? `${words} on ${count(there.size)} of ${count(feed.nodes.length)} nodes` : words];
 }
 
 const NAMED = 4;
@@ -105,7 +116,7 @@ const every = (seconds) => (seconds > 86400 && seconds < 259200 && seconds % 864
 
 function expectation(feed, now) {
   if (!feed.expect_every) return "";
-  const stale = feed.troubles.find((trouble) => trouble.kind === "stale");
+  const stale = feed.troubles.find((trouble) => trouble.kind === "stale" && !(trouble.node && feed.here));
   if (stale && stale.since) return `overdue for ${duration((now - Date.parse(stale.since)) / 1000)}`;
   return `expected every ${every(feed.expect_every)}`;
 }

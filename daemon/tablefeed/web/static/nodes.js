@@ -11,7 +11,7 @@ export function drawNodes(picture) {
   if (fleet.nodes.length) {
     const now = Date.parse(fleet.now);
     const unnamed = fleet.living + fleet.over - fleet.nodes.length;
-    text($("nodes-sum"), `${count(fleet.living)} living${fleet.over ? `, ${count(fleet.over)} over` : ""}${unnamed > 0 ? `; the first ${count(fleet.nodes.length)} by name` : ""}`);
+    text($("nodes-sum"), `${count(fleet.living)} living${fleet.over ? `, ${count(fleet.over)} over` : ""}${unnamed > 0 ? `; the first ${count(fleet.nodes.length)}` : ""}`);
     keyed($("node-rows"), fleet.nodes, (node) => node.name, row, (element, node) => fill(element, node, now));
   }
   drawHeld(fleet.held);
@@ -32,13 +32,15 @@ function row(node) {
 const NAMED = 6;
 
 function fill(element, node, now) {
-  const sign = node.living ? "ok" : node.waiting ? "bad" : "lost";
+  const troubles = node.troubles.length + node.more_troubles;
+  const sign = node.living ? (troubles ? "bad" : "ok") : node.waiting ? "bad" : "lost";
   const pill = part(element, "state");
   if (pill.dataset.sign !== sign) {
     pill.dataset.sign = sign;
     pill.className = `pill ${sign}`;
-    pill.replaceChildren(icon(sign), h("span", {}, node.living ? "living" : "over"));
+    pill.replaceChildren(icon(sign), h("span"));
   }
+  text(pill.lastElementChild, !node.living ? "over" : troubles ? `living, ${count(troubles)} ${troubles === 1 ? "trouble" : "troubles"}` : "living");
   const feeds = node.feeds.slice(0, NAMED).map(visible).join(", ");
   const more = node.feeds.length - NAMED;
   text(part(element, "feeds"), [node.here ? "this one" : "", `${feeds}${more > 0 ? ` and ${count(more)} more` : ""}`].filter(Boolean).join(" \u00b7 "));

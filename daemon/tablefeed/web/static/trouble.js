@@ -25,13 +25,40 @@ export function troublesOf(picture) {
   }
   for (const feed of picture.feeds) {
     for (const trouble of feed.troubles) {
-      if (trouble.kind === "server" && picture.servers.length) continue;
+      if (trouble.node || (trouble.kind === "server" && picture.servers.length)) continue;
       const title = (TITLES[trouble.kind] || TITLES.delivery)(visible(feed.name));
       found.push({ ...trouble, key: `${feed.name} ${trouble.kind} ${trouble.reason}`, title, sign: trouble.kind === "server" ? "wait" : "bad" });
     }
   }
   for (const server of picture.servers) {
     found.push({ ...server, key: server.origin, title: `${visible(server.origin)} fails`, remedy: `Nothing: the files of ${server.feeds.map(visible).join(", ")} are sent when it works again.`, sign: "wait" });
+  }
+  return [...found, ...troublesElsewhere(picture)];
+}
+
+const NAMED = 3;
+
+// What is in the way on other nodes: once where it is the same on many.
+function troublesElsewhere(picture) {
+  const same = new Map();
+  for (const feed of picture.feeds) {
+    for (const trouble of feed.troubles.filter((one) => one.node)) {
+      const key = `elsewhere ${trouble.kind} ${trouble.reason} ${trouble.remedy}`;
+      const others = same.get(key);
+      if (others) others.push([feed.name, trouble]);
+      else same.set(key, [[feed.name, trouble]]);
+    }
+  }
+  const found = [...same].map(([key, there]) => {
+    const named = there.slice(0, NAMED).map(([feed, trouble]) => visible(`${feed} on ${trouble.node}`)).join(", ");
+    const names = there.length > NAMED ? `${named} and ${count(there.length - NAMED)} more` : named;
+    const first = there.map(([, trouble]) => trouble).sort((one, other) => (Date.parse(one.since) || Infinity) - (Date.parse(other.since) || Infinity))[0];
+    const title = first.kind === "server" && there.length > 1 ? `${names} wait for a server` : (TITLES[first.kind] || TITLES.delivery)(names);
+    return { ...first, key, title, sign: first.kind === "server" ? "wait" : "bad" };
+  });
+  for (const node of picture.fleet.nodes.filter((one) => one.more_troubles)) {
+    const more = `${count(node.more_troubles)} more ${node.more_troubles === 1 ? "trouble" : "troubles"}`;
+    found.push({ key: `more of ${node.name}`, title: `Node ${visible(node.name)} has ${more}`, reason: "Only the first are told to other nodes.", remedy: "See its own page.", sign: "bad" });
   }
   return found;
 }
