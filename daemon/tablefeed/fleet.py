@@ -133,7 +133,7 @@ def feeds_of_all(
 
     `today` gives files and bytes of a feed that were delivered today.
     """
-    nodes = servers_of(fleet)
+    nodes = servers_of(fleet, today)
     others = [node for node in fleet.nodes if not node.here]
     told, silent = troubles_of(others), _silent(others, census)
     feeds = {feed.name: feed for feed in own}
@@ -150,13 +150,21 @@ def _in_fleet(feed: FeedStatus, nodes: tuple[str, ...], elsewhere: Iterable[Trou
     return replace(feed, nodes=nodes, troubles=troubles, state=state_of(feed.paused_at, troubles))
 
 
-def servers_of(fleet: FleetStatus) -> dict[str, tuple[str, ...]]:
-    """The nodes that serve each feed: those that live, or for which files wait."""
+def servers_of(fleet: FleetStatus, today: Callable[[str], tuple[int, int]]) -> dict[str, tuple[str, ...]]:
+    """The nodes that serve each feed: those that live, or for which files wait.
+
+    Where there are none, those that are over and have delivered `today`, which gives files and bytes of a feed.
+    """
+    found = _by_feed(node for node in fleet.nodes if node.living or node.waiting)
+    over = _by_feed(node for node in fleet.nodes if not (node.living or node.waiting))
+    return {feed: nodes for feed, nodes in over.items() if today(feed)[0]} | found
+
+
+def _by_feed(nodes: Iterable[NodeStatus]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for node in fleet.nodes:
-        if node.living or node.waiting:
-            for feed in node.feeds:
-                found.setdefault(feed, []).append(node.name)
+    for node in nodes:
+        for feed in node.feeds:
+            found.setdefault(feed, []).append(node.name)
     return {feed: tuple(names) for feed, names in found.items()}
 
 

@@ -189,6 +189,22 @@ async def test_what_is_in_the_way_on_another_node_is_in_the_way_of_the_feed() ->
     assert ({feed.state for feed in shown.feeds}, shown.ok) == ({FeedState.OK}, False), "more than is told one by one"
 
 
+async def test_a_feed_that_delivered_today_is_shown_though_its_node_is_over() -> None:
+    """So that what was delivered today is no less than what was in the last hour; then it is forgotten."""
+    reader = Reader(Clock())
+    living = Standing(Node("south", 1, 5, 6, 99, "1.0"), True, ("common",))
+    gone = Standing(Node("gone", 1, 5, 6, 0, "1.0"), False, ("common", "today", "old"))
+    reader.fleet = Muster(now=9, nodes=(living, gone), living=1, over=1)
+    minute = reader.clock.ms // 60_000
+    reader.delivered = [Delivered("common", minute, 3, 30), Delivered("today", minute, 7, 70)]
+    shown = await overview_of(reader, "north").snapshot()
+    assert [(feed.name, feed.nodes, feed.delivered_today) for feed in shown.feeds] == [
+        ("common", ("south",), 3),
+        ("today", ("gone",), 7),
+    ]
+    assert sum(feed.delivered_today for feed in shown.feeds) == sum(minute.files for minute in shown.hour)
+
+
 async def test_a_ledger_that_cannot_be_written_is_trouble_with_what_to_do() -> None:
     """In words that fit its database."""
     shown = await overview_of(Reader(Clock()), "north", "it is away").snapshot()
