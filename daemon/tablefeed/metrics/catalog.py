@@ -140,7 +140,11 @@ COUNTED = (
 """Counted as it happens, and zero again after a restart."""
 
 GAUGES = (
-    Declared("tablefeed_ok", Kind.GAUGE, "1 while no feed, server or ledger needs anybody to look, else 0."),
+    Declared(
+        "tablefeed_ok",
+        Kind.GAUGE,
+        "1 while no feed, server or ledger needs anybody to look, on any node of the fleet, else 0.",
+    ),
     Declared("tablefeed_draining", Kind.GAUGE, "1 while the daemon is ending, else 0."),
     Declared("tablefeed_feeds", Kind.GAUGE, "Feeds that are served."),
     Declared(
