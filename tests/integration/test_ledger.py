@@ -656,6 +656,37 @@ async def test_a_claim_costs_the_same_however_many_files_wait(ledger: Ledger, or
     assert await cost() <= 1.1 * among_few
 
 
+@sqlite_alone
+async def test_a_claim_costs_the_same_however_many_files_wait_for_their_move(ledger: Ledger, clock: Clock) -> None:
+    """As on a night on which the archive's disk is full and files are delivered all the same."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    async def cost() -> int:
+        nonlocal steps
+        steps = 0
+        assert await ledger.claim(MANY) == []
+        return steps
+
+    async def wait_for_moves(inodes: range) -> None:
+        await ledger.enqueue([version(f"{n}.csv", inode=n) for n in inodes])
+        entries = await ledger.claim([Want("orders", Order.OLDEST, len(inodes))])
+        await asyncio.gather(*(ledger.uploaded(entry.id, RECEIPT) for entry in entries))
+        later = clock.ms + 60_000
+        failures = [Failure(entry.id, ERROR, later, counts=True, keep_grant=False) for entry in entries]
+        await asyncio.gather(*map(ledger.failed, failures))
+
+    await wait_for_moves(range(10))
+    await on_its_thread(ledger, lambda raw: raw.set_progress_handler(step, 1))
+    among_few = await cost()
+    await wait_for_moves(range(10, 2_000))
+    assert await cost() <= 1.1 * among_few
+
+
 async def pragma(ledger: Ledger, text: str) -> int:
     """The value of a pragma on the ledger's own connection, once it is set."""
 

@@ -184,7 +184,7 @@ class Model:
             if row is not None:
                 row.state, row.grant, row.attempts, row.error = State.UPLOADED, None, 0, None
                 row.receipt = replace(item.receipt, size=row.version.size)
-                row.due_at, row.target, row.duplicate_of = now, item.target, item.duplicate_of
+                row.due_at, row.target, row.duplicate_of = 0, item.target, item.duplicate_of
             done.append(row is not None)
         return done
 

@@ -17,13 +17,14 @@ _FREE = (
     files.c.feed == sa.bindparam("feed"),
     files.c.owner.is_(None),
 )
+_IS_OVER = files.c.due_at <= sa.bindparam("now")
 # What never failed waits for nothing: it was queued by the clock of a node that may be ahead of this one.
-_IS_DUE = (files.c.due_at <= sa.bindparam("now")) | files.c.error.is_(None)
+_IS_DUE = _IS_OVER | files.c.error.is_(None)
 _UP_TO = sa.bindparam("limit", type_=sa.Integer)
 
 _MOVES = Prepared(
     sa.select(*ENTRY)
-    .where(is_uploaded, *_FREE, _IS_DUE)
+    .where(is_uploaded, *_FREE, _IS_OVER)
     .order_by(files.c.due_at)
     .limit(_UP_TO)
     .with_for_update(skip_locked=True)

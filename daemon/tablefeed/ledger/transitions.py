@@ -53,8 +53,9 @@ _RECEIPT = ("md5", "etag", "verified", "status", "request_id", "origin", "starte
 _UPLOADED = Prepared(
     held(
         [State.UPLOADING],
-        *("target", "duplicate_of", "sender", "due_at", *_RECEIPT),
+        *("target", "duplicate_of", "sender", *_RECEIPT),
         state=sa.literal_column(f"'{State.UPLOADED}'"),
+        due_at=sa.literal_column("0"),  # for every node at once, also for one whose clock is behind this one's
         attempts=sa.literal_column("0"),
         error=sa.null(),
         reason=sa.null(),
@@ -82,7 +83,6 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Deliver
             "target": item.target,
             "duplicate_of": item.duplicate_of,
             "sender": None if item.duplicate_of is not None else item.node or None,
-            "due_at": now,
             "md5": receipt.md5,
             "etag": receipt.etag,
             "verified": receipt.verified,
