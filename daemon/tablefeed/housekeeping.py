@@ -58,7 +58,7 @@ class Housekeeper:
     async def tidy(self) -> None:
         """One pass."""
         await self._leftovers()
-        ours = {feed.name: feed for feed in [*self._feeds.values()] if await self._is_ours(feed)}
+        ours = {feed.name: feed for feed in [*self._feeds.values()] if self._is_ours(feed)}
         for feed in ours.values():
             if feed.archive_keep:
                 await self._remove_archived(feed)
@@ -70,10 +70,10 @@ class Housekeeper:
                 pass
         await self._ledger.empty_journal()
 
-    async def _is_ours(self, feed: Feed) -> bool:
-        """Whether no other node looks after the feed's directories: of two that remove an old file at the same time,
-        one might remove what has got its name since."""
-        return not feed.shared or await self._ledger.may_scan(feed.name)
+    def _is_ours(self, feed: Feed) -> bool:
+        """Whether this node is the one that looks after the feed's directories: of two that remove an old file at the
+        same time, one might remove what has got its name since."""
+        return not feed.shared or self._ledger.scans(feed.name)
 
     def _ago(self, seconds: float) -> int:
         return round((self._wall() - seconds) * 1000)

@@ -38,6 +38,8 @@ async def deliver_all(parts: Parts) -> tuple[tuple[str, str, str], ...]:
 
     Returns (feed, path, why) of what is not whole. The dispatcher must be running.
     """
+    for feed in parts.feeds:
+        await parts.ledger.may_scan(feed)  # what is cleaned is what this node looks after, as it does in a moment
     await parts.housekeeper.tidy()
     while True:
         waiting = await _settled(parts)

@@ -110,6 +110,16 @@ async def test_one_node_at_a_time_cleans_what_all_share(tmp_path: Path, postgres
             assert not path.exists()
 
 
+async def test_what_cleans_takes_no_scans(tmp_path: Path, postgres: Postgres) -> None:
+    """Who has them is told of all files that others hear of, and the intake of this node would tell that back."""
+    feed = feed_at(tmp_path, archive_keep=DAY, shared=True)
+    with ThreadPoolExecutor(1) as executor:
+        async with joined(postgres.database(), "one") as one:
+            await one.know(["orders"], ["orders"])
+            await Housekeeper({"orders": feed}, one, no_leftovers, executor, wall=Clock(), history_keep=DAY).tidy()
+            assert not one.scans("orders")
+
+
 async def test_what_was_changed_in_the_archive_stays(tmp_path: Path) -> None:
     """Another file under that name is not ours to delete; it is passed by for good."""
     async with keeping(tmp_path, archive_keep=DAY) as bench:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.daemon import KEY, Site
+from support.postgres import Postgres
 from tablefeed.config import load
-from tablefeed.errors import LedgerUnusable
+from tablefeed.errors import Exit, LedgerUnusable
 from tablefeed.ledger import Ledger
 from tablefeed.sandbox.server import SandboxSettings, running
 from tablefeed.service import Service, read_keys
@@ -45,6 +46,19 @@ async def test_a_ledger_that_breaks_during_a_pass_ends_it_with_its_own_error(
     async with asyncio.timeout(20):
         with pytest.raises(LedgerUnusable, match="damaged"):
             await service.deliver_once()
+
+
+async def test_a_pass_cleans_a_shared_archive(tmp_path: Path, postgres: Postgres) -> None:
+    """Of nodes that are started by cron alone, no daemon would do it."""
+    url = postgres.database()
+    async with running(SandboxSettings(tmp_path / "processmind", KEY)) as sandbox:
+        site = Site(tmp_path, sandbox.base_url, url=url)
+        (site.feed("orders", shared=True, archive_keep="1d") / "a.csv").write_text("1")
+        settings = load(site.config, {})
+        for archived in ({"a.csv": b"1"}, {}):
+            left = await Service(settings, {}, read_keys(settings, {})).deliver_once()
+            assert (left.exit_code, site.archived("orders")) == (Exit.DONE, archived)
+            postgres.execute(url.rpartition("/")[2], "UPDATE files SET closed_at = 1")
 
 
 async def test_a_signal_ends_a_daemon_that_has_nothing_to_do(service: Service) -> None:

@@ -163,8 +163,8 @@ class Ledger(Books):
         return beat
 
     def scans(self, feed: str) -> bool:
-        """Whether this node is the one that looks at the directory of a shared feed."""
-        return self._member is not None and feed in self._member.scans
+        """Whether this node is the one that looks at the directory of a shared feed; without a fleet it is."""
+        return self._member is None or feed in self._member.scans
 
     async def tell(self, message: Message) -> None:
         """Tell the other nodes of the fleet."""
