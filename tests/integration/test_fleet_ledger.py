@@ -15,6 +15,7 @@ from support.postgres import Postgres
 from support.proxy import Loss, Proxy, proxied
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, nodes, postgres
+from tablefeed.ledger.nodes import KEPT
 from tablefeed.model import Entry, FileVersion, Notice, Order, State
 
 LEASE = 60.0
@@ -723,6 +724,22 @@ async def test_feeds_of_one_name_are_known_node_by_node(site: Site) -> None:
         ]
         await one.outbox.withdraw("orders", "delivery", None)
         assert (await one.outbox.announced(), await two.outbox.announced()) == (set(), {("orders", "delivery")})
+
+
+async def test_what_is_known_of_the_feeds_of_a_node_goes_with_it(site: Site) -> None:
+    """Pods have a new name each time. What somebody has paused, and a node that has yet to come, are not forgotten."""
+    for name in ("pod-1", "pod-2"):
+        async with site.node(name, shared=False) as pod:
+            await pod.outbox.announce("orders", "delivery", None)
+            await pod.set_paused("orders", 7 if name == "pod-2" else None)
+    site.ask("UPDATE feeds SET paused_at = NULL WHERE node = 'pod-1'")
+    site.ask("INSERT INTO feeds (name, node, known_at, arrived_at) VALUES ('orders', 'coming', 1, 9999999999999)")
+    site.ask(f"UPDATE nodes SET seen_at = seen_at - {KEPT}")  # noqa: S608 - a number
+    site.ask(f"UPDATE feeds SET known_at = known_at - {KEPT}")  # noqa: S608 - a number
+    async with site.node("pod-3", shared=False) as pod:
+        assert site.ask("SELECT node FROM feeds ORDER BY 1").split() == ["coming", "pod-2", "pod-3"]
+        assert site.ask("SELECT node FROM announced") == "pod-2"
+        assert await pod.paused() == {"orders": 7}
 
 
 async def test_a_feed_that_is_new_on_a_node_is_paused_as_on_the_others(site: Site) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger import outbox
 from tablefeed.ledger.prepared import Prepared
-from tablefeed.ledger.schema import FeedKey, feeds
+from tablefeed.ledger.schema import FeedKey, announced, feeds, nodes
 from tablefeed.model import Notice
 
 
@@ -65,6 +65,18 @@ def _fresh(node: str, name: str, now: int, records: Sequence[FeedRecord]) -> dic
         "delivered_at": max(filter(None, (record.delivered_at for record in before)), default=None),
         "paused_at": min(filter(None, (record.paused_at for record in same)), default=None),
     }
+
+
+def forget_with_nodes(conn: sa.Connection, before: int) -> None:
+    """Forget the feeds of nodes that are not known any more, or not yet, where nothing has come since `before`.
+
+    In Unix milliseconds. That one is paused is not forgotten: its node may come back after all.
+    """
+    is_idle = sa.func.coalesce(feeds.c.arrived_at, feeds.c.known_at) < before
+    of_nobody = (feeds.c.node != "") & feeds.c.node.not_in(sa.select(nodes.c.name))
+    conn.execute(sa.delete(feeds).where(of_nobody, is_idle, feeds.c.known_at < before, feeds.c.paused_at.is_(None)))
+    told = sa.exists().where(feeds.c.node == announced.c.node, feeds.c.name == announced.c.feed)
+    conn.execute(sa.delete(announced).where(announced.c.node.not_in(sa.select(nodes.c.name)), ~told))
 
 
 _ARRIVED, _DELIVERED = (

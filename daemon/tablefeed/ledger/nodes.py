@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from tablefeed import __version__
 from tablefeed.ledger import postgres
 from tablefeed.ledger.changes import put_back_all
+from tablefeed.ledger.feeds import forget_with_nodes
 from tablefeed.ledger.schema import files, is_left, is_open, nodes
 
 NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
@@ -85,6 +86,7 @@ def register(conn: sa.Connection, name: str, lease: int, last: int = 0) -> tuple
         conn.execute(sa.update(nodes).where(nodes.c.name == name).values(values))
     gone = (nodes.c.lease_until == 0) & (nodes.c.seen_at < now - KEPT)
     conn.execute(sa.delete(nodes).where(gone))
+    forget_with_nodes(conn, now - KEPT)
     return epoch, put_back_all(conn, files.c.owner.startswith(f"{name}/", autoescape=True))
 
 
