@@ -726,6 +726,15 @@ async def test_feeds_of_one_name_are_known_node_by_node(site: Site) -> None:
         assert (await one.outbox.announced(), await two.outbox.announced()) == (set(), {("orders", "delivery")})
 
 
+async def test_a_feed_that_is_shared_from_now_on_is_known_once(site: Site) -> None:
+    """What was told of it while it was this node's alone would else be shown for ever on nodes that do not serve it."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=False):
+        await one.set_stale("orders", 5)
+        await one.set_paused("orders", 7)
+        await one.know(["orders"], ["orders"])
+        assert site.ask("SELECT node, stale_at, paused_at FROM feeds ORDER BY 1").split() == ["||7", "two||7"]
+
+
 async def test_what_is_known_of_the_feeds_of_a_node_goes_with_it(site: Site) -> None:
     """Pods have a new name each time. What somebody has paused, and a node that has yet to come, are not forgotten."""
     for name in ("pod-1", "pod-2"):

@@ -67,6 +67,11 @@ def _fresh(node: str, name: str, now: int, records: Sequence[FeedRecord]) -> dic
     }
 
 
+def forget_own(conn: sa.Connection, node: str, shared: Collection[str]) -> None:
+    """Forget what a node knew of these feeds while they were its own; what they are known by now has its times."""
+    conn.execute(sa.delete(feeds).where(feeds.c.node == node, feeds.c.name.in_(shared)))
+
+
 def forget_with_nodes(conn: sa.Connection, before: int) -> None:
     """Forget the feeds of nodes that are not known any more, or not yet, where nothing has come since `before`.
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tablefeed import __version__
 from tablefeed.ledger import postgres
 from tablefeed.ledger.changes import put_back_all
-from tablefeed.ledger.feeds import forget_with_nodes
+from tablefeed.ledger.feeds import forget_own, forget_with_nodes
 from tablefeed.ledger.schema import files, is_left, is_open, nodes
 
 NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
@@ -167,10 +167,11 @@ def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collecti
     """Let the rows of feeds whose directory is shared by now be everybody's, and of others this node's.
 
     Those are the open ones, and those whose file was left where it was dropped, by which it is known again. Which feeds
-    the node serves is kept.
+    the node serves is kept. What was known of one that is shared by now is known of it as a shared one.
     """
     served = json.dumps(sorted({*shared, *own}))
     conn.execute(sa.update(nodes).where(nodes.c.name == name).values(feeds=served))
+    forget_own(conn, name, shared)
     for feeds, before, after in ((shared, name, ""), (own, "", name)):
         if not feeds:
             continue
