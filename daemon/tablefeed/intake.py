@@ -238,6 +238,7 @@ class Intake:
 
         Raises FeedBlocked and DiskTrouble.
         """
+        self.first_scan.set()  # this is where a share whose server is away keeps it waiting
         if await self._in_thread(partial(is_empty, self._feed.directory)):
             last = await self._others.last(self._feed.name)
             if last is not None:

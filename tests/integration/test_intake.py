@@ -606,6 +606,39 @@ async def test_a_share_that_is_away_here_is_left_to_other_nodes(root: Path, plac
     assert intake.scanned.is_set()
 
 
+async def test_a_share_that_hangs_keeps_no_daemon_from_being_ready(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is away holds up its own feed alone: systemd would end a daemon that waits for it."""
+    answer = threading.Event()
+
+    async def nobody(_: str) -> bool:
+        return False
+
+    async def quiet(_: str, _paths: Sequence[str]) -> None:
+        return
+
+    def hangs(_: Path) -> bool:
+        return answer.wait(20)
+
+    monkeypatch.setattr("tablefeed.intake.is_empty", hangs)
+    intake = Intake(
+        make_feed(root, shared=True),
+        Known("a.csv"),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda _: None,
+        on_recovered=lambda: None,
+        others=Others(nobody, quiet, nobody, nothing),
+    )
+    running = asyncio.create_task(intake.settle_all(0.0))
+    try:
+        await asyncio.wait_for(intake.first_scan.wait(), 5)
+    finally:
+        answer.set()
+        await running
+
+
 async def test_a_share_that_is_lost_in_a_scan_is_let_go_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong with it here, another node may have it."""
     left: list[str] = []
