@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from support.ledgers import GRANT, RECEIPT, Clock, joined, migrations, opened, states, upgraded, version
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.history import plain
-from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, records
+from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, records
 from tablefeed.ledger import sqlite as sqlite_side
 from tablefeed.ledger.schema import HEAD, FsPath, announced, feeds, files, metadata
 from tablefeed.model import FileVersion, Order, State
@@ -522,6 +522,40 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(tmp_path: Pa
         moved, entry = await ledger.claim(MANY)
     assert (entry.version, entry.queued_at, entry.attempts) == (version(), 7, 2)
     assert (moved.version, moved.state) == (version("b.csv"), State.UPLOADED)
+
+
+def test_a_kill_while_a_ledger_is_brought_up_to_date_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it comes, the next start does it, and what somebody has paused stays paused."""
+    path, again = tmp_path / "ledger.db", tmp_path / "again.db"
+    upgraded(f"sqlite:///{path}", "0004")
+    with sqlite3.connect(path) as raw:
+        raw.execute("INSERT INTO feeds (name, known_at, paused_at) VALUES ('orders', 1, 7)")
+    raw.close()
+    left: set[tuple[bytes, bytes]] = set()
+    set_up = sqlite_side.set_up
+
+    def watched(connection: sa.Connection) -> None:
+        set_up(connection)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(lambda _: left.add((path.read_bytes(), journal(path).read_bytes())))
+
+    def journal(of: Path) -> Path:
+        return of.with_name(of.name + "-wal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_side, "set_up", watched)
+        engine.connect(f"sqlite:///{path}").close()
+    for database, written in left:
+        again.write_bytes(database)
+        journal(again).write_bytes(written)
+        engine.connect(f"sqlite:///{again}").close()
+        with sqlite3.connect(again) as raw:
+            assert raw.execute("SELECT name, paused_at FROM feeds").fetchall() == [("orders", 7)]
+        raw.close()
+    assert left
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -217,6 +217,9 @@ def _upgrade(connection: sa.Connection, url: str) -> None:
     connection.rollback()
     _assert_finished(version, url)
     _assert_not_newer(version, url)
+    if not postgres.is_postgres(connection):
+        # The driver begins a transaction with the first row that is changed, and not with a table that is dropped.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
     command.upgrade(config, "head")
     connection.commit()
 
