@@ -205,7 +205,8 @@ def _feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tu
     queued, sending, moving = (
         census.open.get((name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
     )
-    records = [record for (node, feed), record in census.feeds.items() if feed == name and node in ("", *nodes)]
+    # Asked for by their keys: a fleet has thousands, and this is done for each of them.
+    records = [record for node in ("", *nodes) if (record := census.feeds.get((node, name)))]
     shared = census.feeds.get(("", name))
     troubles = () if shared is None or shared.stale_at is None else (_stale(shared.stale_at),)
     paused_at = min(filter(None, (record.paused_at for record in records)), default=None)
