@@ -15,6 +15,7 @@ from support.postgres import Postgres
 from support.proxy import Loss, Proxy, proxied
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, nodes, postgres
+from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.nodes import KEPT
 from tablefeed.model import Entry, FileVersion, Notice, Order, State
 
@@ -724,6 +725,21 @@ async def test_feeds_of_one_name_are_known_node_by_node(site: Site) -> None:
         ]
         await one.outbox.withdraw("orders", "delivery", None)
         assert (await one.outbox.announced(), await two.outbox.announced()) == (set(), {("orders", "delivery")})
+
+
+async def test_a_node_reads_what_is_known_of_its_own_feeds_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each does so once a minute, on the thread that commits, and a fleet has thousands of feeds."""
+    read: list[FeedRecord] = []
+    made = FeedRecord
+
+    def noted(**values: Any) -> FeedRecord:
+        read.append(made(**values))
+        return read[-1]
+
+    async with site.node("one", shared=False) as one, site.node("two", shared=False), site.node("three"):
+        monkeypatch.setattr("tablefeed.ledger.feeds.FeedRecord", noted)
+        assert [record.node for record in await one.feed_records()] == ["one"]
+        assert {record.node for record in read} == {"", "one"}
 
 
 async def test_a_feed_that_is_shared_from_now_on_is_known_once(site: Site) -> None:

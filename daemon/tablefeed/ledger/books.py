@@ -83,7 +83,7 @@ class Books(Committer):
 
     async def feed_records(self) -> list[FeedRecord]:
         """What is kept of this daemon's feeds, and of those that it served once."""
-        records = await self._ask(feeds.feed_records)
+        records = await self._ask(feeds.feed_records, self._places)
         return [record for record in records if record.node == self._whose(record.name)]
 
     async def paused(self) -> Mapping[str, int]:

@@ -31,9 +31,10 @@ class FeedRecord:
     """When it was told that no file had arrived for too long; None while they arrive."""
 
 
-def feed_records(conn: sa.Connection) -> list[FeedRecord]:
-    """All feeds that were ever served, on any node, and have not been forgotten."""
-    return [FeedRecord(**row) for row in conn.execute(sa.select(feeds)).mappings()]
+def feed_records(conn: sa.Connection, places: Collection[str] = ()) -> list[FeedRecord]:
+    """All feeds that were ever served and have not been forgotten; `places`: of these nodes, none: of any."""
+    known = sa.select(feeds).where(*([feeds.c.node.in_(places)] if places else []))
+    return [FeedRecord(**row) for row in conn.execute(known).mappings()]
 
 
 def paused(conn: sa.Connection) -> dict[str, int]:
