@@ -105,8 +105,16 @@ class Intake:
         return bool(self._hints)
 
     def front(self) -> Front | None:
-        """The first, in the feed's order, of the files that are not whole yet; None before all have been seen."""
-        return self._seen.front() if self.scanned.is_set() else None
+        """The first, in the feed's order, of the files that are not whole yet; None before all have been seen.
+
+        So it is where another node may look by now, as after a lost connection, until this one has scanned again: soon.
+        """
+        if not self.scanned.is_set():
+            return None
+        if not self._others.scans(self._feed.name):
+            self._want_scan()
+            return None
+        return self._seen.front()
 
     def hint(self, path: str) -> None:
         """Look at a path (relative to the feed's directory, "" for all of it) soon."""

@@ -54,7 +54,7 @@ def others_of(ledger: Ledger) -> Others:
     async def look(feed: str, paths: Sequence[str]) -> None:
         await ledger.tell(Look(feed, tuple(paths)))
 
-    return Others(ledger.may_scan, look, ledger.leave_scan, ledger.last_found)
+    return Others(ledger.may_scan, look, ledger.leave_scan, ledger.last_found, ledger.scans)
 
 
 def make_listener(means: Means, dispatcher: Dispatcher, links: Links, pauses: Pauses) -> Listener | None:

@@ -19,6 +19,8 @@ class Others:
     """Let one of them look at the directory, which this node cannot; returns whether there may be one."""
     last: Callable[[str], Awaitable[FileVersion | None]]
     """What was found there last, on any node; None: that is not known."""
+    scans: Callable[[str], bool] = lambda _feed: True
+    """Whether this node is the one that looks, as far as it knows now."""
 
 
 async def _yes(_feed: str) -> bool:

@@ -606,6 +606,39 @@ async def test_a_share_that_is_away_here_is_left_to_other_nodes(root: Path, plac
     assert intake.scanned.is_set()
 
 
+async def test_what_stands_before_a_strict_feed_is_not_known_where_another_may_look(root: Path) -> None:
+    """A node that lost the scans with its connection lets no file go before its turn; it asks for them at once."""
+    scans = [False]
+
+    async def yes(_: str) -> bool:
+        scans[0] = True
+        return True
+
+    async def look(_: str, _paths: Sequence[str]) -> None:
+        return
+
+    intake = Intake(
+        make_feed(root, shared=True, strict=True),
+        Known("a.csv"),
+        rescan=NEVER,
+        polling=True,
+        clock=time.time,
+        on_queued=lambda _: None,
+        on_trouble=lambda _: None,
+        on_recovered=lambda: None,
+        others=Others(yes, look, yes, nothing, lambda _: scans[0]),
+    )
+    running = asyncio.create_task(intake.run())
+    try:
+        await eventually(intake.front)
+        scans[0] = False
+        assert intake.front() is None
+        await eventually(intake.front)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
 async def test_a_share_that_hangs_keeps_no_daemon_from_being_ready(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is away holds up its own feed alone: systemd would end a daemon that waits for it."""
     answer = threading.Event()
