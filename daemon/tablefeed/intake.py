@@ -109,12 +109,11 @@ class Intake:
 
         So it is where another node may look by now, as after a lost connection, until this one has scanned again: soon.
         """
-        if not self.scanned.is_set():
-            return None
-        if not self._others.scans(self._feed.name):
+        if self.scanned.is_set() and self._others.scans(self._feed.name):
+            return self._seen.front()
+        if self.scanned.is_set():
             self._want_scan()
-            return None
-        return self._seen.front()
+        return None
 
     def hint(self, path: str) -> None:
         """Look at a path (relative to the feed's directory, "" for all of it) soon."""
@@ -210,7 +209,11 @@ class Intake:
     async def _in_thread(self, function: Callable[[], T], /) -> T:
         call = asyncio.get_running_loop().run_in_executor(self._thread, function)
         if self._feed.shared:
-            await asyncio.wait((call,), timeout=_HANGS)
+            try:
+                await asyncio.wait((call,), timeout=_HANGS)
+            except asyncio.CancelledError:
+                call.cancel()  # what it says in the end is nobody's to hear
+                raise
             if not call.done() and await self._others.leave(self._feed.name):
                 self._log.warning("directory_hangs", seconds=_HANGS, effect="another node looks at it meanwhile")
         return await call

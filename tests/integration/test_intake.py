@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import shutil
 import socket
@@ -604,6 +605,31 @@ async def test_a_share_that_is_away_here_is_left_to_other_nodes(root: Path, plac
     await intake.settle_all(0.0)
     assert held == [True]
     assert intake.scanned.is_set()
+
+
+async def test_a_share_that_fails_after_its_feed_is_removed_is_nobodys_trouble(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload ends the intake while the share hangs: what it says in the end is not told as an error of the daemon."""
+    answer, answered = threading.Event(), threading.Event()
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def hangs(_: Path) -> bool:
+        answer.wait(20)
+        answered.set()
+        raise DiskTrouble(str(root), "Stale file handle")
+
+    monkeypatch.setattr("tablefeed.intake.is_empty", hangs)
+    async with taking_in(make_feed(root, shared=True), root.parent / "ledger.db", polling=True) as running:
+        await eventually(running.intake.first_scan.is_set)
+    answer.set()
+    await asyncio.to_thread(answered.wait, 20)
+    del running
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert told == []
 
 
 async def test_what_stands_before_a_strict_feed_is_not_known_where_another_may_look(root: Path) -> None:
