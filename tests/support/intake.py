@@ -36,6 +36,22 @@ async def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None
         await asyncio.sleep(0.005)
 
 
+class Known:
+    """A ledger that knows every file but those named."""
+
+    def __init__(self, *news: str) -> None:
+        self.news = news
+
+    async def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
+        return [version for version in versions if version.path in self.news]
+
+    async def enqueue(self, versions: Sequence[FileVersion]) -> int:
+        return len(versions)
+
+    async def refuse(self, version: FileVersion, error: FileRefused) -> int:
+        raise AssertionError(f"{version.path} is refused: {error}")
+
+
 class Notes:
     """A ledger that notes what it is asked and told."""
 
