@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import KEY, Daemon, Site, clean_environ, contents, rename_in, running_daemon
+from support.patience import PATIENCE
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
 
 SLOW_WRITER = """
@@ -20,7 +21,7 @@ with open(sys.argv[1], "wb") as file:
 """
 
 
-async def archived(daemon: Daemon, count: int, patience: float = 60.0) -> None:
+async def archived(daemon: Daemon, count: int, patience: float = PATIENCE) -> None:
     await daemon.until(lambda: len(daemon.named("file_archived")) >= count, patience)
 
 

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from support.daemon import KEY, Daemon, Site, command, contents, rename_in, running_daemon
+from support.patience import PATIENCE
 from support.postgres import Postgres
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
@@ -75,7 +76,7 @@ class Fleet:
         """What the ledger says to SQL."""
         return self.server.execute(self.url.rpartition("/")[2], statement)
 
-    async def until_archived(self, count: int, patience: float = 60.0) -> None:
+    async def until_archived(self, count: int, patience: float = PATIENCE) -> None:
         """Wait until the ledger has so many archived rows."""
         end = asyncio.get_running_loop().time() + patience
         while int(self.ask("SELECT count(*) FROM files WHERE state = 'archived'")) < count:

@@ -160,7 +160,7 @@ async def test_uploads_that_the_limit_holds_back_do_not_hold_up_the_end(tmp_path
         environ = {"TABLEFEED_UPLOAD__BANDWIDTH": '[["00:00", "4KiB/s"], ["12:00", "4KiB/s"]]'}
         async with running_daemon(site.config, environ=environ) as daemon:
             await store.until(received=4 * 2**10)
-            assert await daemon.end(patience=5) == 0
+            assert await daemon.end() == 0
             assert len(daemon.named("uploads_cut_off")) == 1
         async with running_daemon(site.config, "--once") as daemon:
             assert await daemon.death() == 0

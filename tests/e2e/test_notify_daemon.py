@@ -173,7 +173,7 @@ async def test_a_receiver_that_hangs_keeps_no_daemon_from_ending(site: Site) -> 
             await receiver.until(lambda: receiver.posts)
             began = time.monotonic()
             assert await daemon.end() == 0
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 8
         [(kind, event_id)] = waiting_in(site)
         receiver.answer = accept
         async with running_daemon(site.config) as daemon:
@@ -205,7 +205,7 @@ async def test_a_pass_tells_what_it_did_and_waits_for_nobody(site: Site) -> None
         began = time.monotonic()
         code, _, err = await command("run", "--once", "--config", str(site.config))
         assert code == 0
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 30
         assert "webhook_failing" in err
         receiver.answer = accept
         code, _, _ = await command("run", "--once", "--config", str(site.config))

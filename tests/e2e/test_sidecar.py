@@ -12,6 +12,7 @@ import pytest
 
 from support.daemon import KEY, Daemon, clean_environ, running_daemon
 from support.deployment import CONFIGURATION, Example
+from support.patience import PATIENCE
 from support.sandbox import contents, until
 from tablefeed.sandbox.server import SandboxSettings, running
 
@@ -136,5 +137,5 @@ async def test_the_export_ends_at_once_when_the_pod_is_evicted(pod: Pod) -> None
     async with pod.sidecar() as daemon, pod.export() as export:
         await daemon.until_event("files_queued")
         export.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert await export.wait() == 128 + signal.SIGTERM

@@ -23,6 +23,7 @@ from support.daemon import (
     contents,
     running_daemon,
 )
+from support.patience import PATIENCE
 from tablefeed.sandbox.server import RunningSandbox
 
 
@@ -258,7 +259,7 @@ async def test_a_second_signal_ends_at_once(site: Site, sandbox: RunningSandbox)
         await daemon.until_event("upload_started")
         daemon.process.send_signal(signal.SIGINT)
         await daemon.until_event("draining")
-        assert await daemon.end(signal.SIGINT, patience=20) == 0
+        assert await daemon.end(signal.SIGINT) == 0
         assert daemon.named("uploads_cut_off")
     assert site.dropped("orders") == {"a.csv"}
 
@@ -371,7 +372,7 @@ async def test_systemd_is_told_when_the_daemon_is_ready_alive_and_stopping(site:
         environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
         async with running_daemon(site.config, environ=environ) as daemon:
             await daemon.until_event("ready")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while said.count("WATCHDOG=1") < 3:
                     await asyncio.sleep(0)
             assert await daemon.end() == 0
@@ -389,7 +390,7 @@ async def test_sigterm_ends_it_as_process_1_while_it_still_starts(site: Site) ->
         pytest.skip("no PID namespaces can be made here")
     async with running_daemon(site.config, prefix=prefix) as daemon:
         child = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (inner := child.read_text().split()) or not _handles_sigterm(int(inner[0])):
                 await asyncio.sleep(0)
         assert daemon.events == [], "it had said something already, so it was not early"

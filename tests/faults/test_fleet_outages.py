@@ -14,6 +14,7 @@ import pytest
 
 from support.daemon import KEY, Daemon, Site, clean_environ, command, contents, rename_in, running_daemon
 from support.leaks import Search, command_lines
+from support.patience import PATIENCE
 from support.postgres import Postgres
 from support.proxy import Loss, proxied
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
@@ -63,7 +64,7 @@ class Stage:
         stored = self.root / "processmind" / "objects"
         return Counter(path.read_bytes() for path in stored.rglob("*") if path.is_file())
 
-    async def until(self, condition: Callable[[], object], what: str, patience: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
         end = asyncio.get_running_loop().time() + patience
         while not condition():
             assert asyncio.get_running_loop().time() < end, what

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from aiohttp.abc import AbstractStreamWriter
 
+from support.patience import PATIENCE
 from support.rogue import Rogue, drip, flood, hang, listening_rogue, reset_at_once
 from support.stores import a_file, api_at, grant_for, uploading
 from tablefeed.errors import BadAnswer, Unreachable
@@ -30,7 +31,7 @@ async def test_an_api_that_never_comes_to_an_end_does_not_keep_the_other_calls_o
     async with listening_rogue(Rogue()) as server, api_at(server.origin, timeout=0.5) as api:
         server.acts = {"GET": [act] * 4}  # type: ignore[list-item]
         calls = [asyncio.create_task(presigned(api)) for _ in range(5)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Unreachable] * 4 + [str]
     assert "did not answer in time" in str(outcomes[0])

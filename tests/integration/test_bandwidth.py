@@ -13,6 +13,7 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
+from support.patience import PATIENCE
 from support.stores import grant_for, listening, uploading
 from tablefeed.errors import GrantExpired, Stalled
 from tablefeed.lease import writer_unknown
@@ -200,7 +201,7 @@ async def test_a_refusal_is_heard_while_an_upload_waits_for_its_turn(tmp_path: P
     throttle = Throttle(2**10, time.time)
     async with listening(refuse) as origin, uploading(admit=throttle.admit) as uploader:
         with pytest.raises(GrantExpired, match="Request has expired"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await uploader.upload(tmp_path, version, grant_for(f"{origin}/a?X-Amz-Signature=a"), Progress(0))
 
 
@@ -251,7 +252,7 @@ async def test_an_upload_that_waits_is_cut_off_at_once_and_leaves_nothing_behind
         assert time.monotonic() - begun < 0.5
         assert not [name for name in open_files() if name.startswith(str(tmp_path))]
     throttle.override(MIB)
-    async with sending(tmp_path, throttle, Meter(), count=1, size=2 * MIB) as again, asyncio.timeout(10):
+    async with sending(tmp_path, throttle, Meter(), count=1, size=2 * MIB) as again, asyncio.timeout(20):
         await asyncio.gather(*again)
 
 

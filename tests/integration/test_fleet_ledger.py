@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import GRANT, RECEIPT, Clock, joined, version
+from support.patience import PATIENCE
 from support.postgres import Postgres
 from support.proxy import Loss, Proxy, proxied
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
@@ -82,7 +83,7 @@ def want(limit: int = 100, **more: Any) -> list[Want]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something to happen."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -501,7 +502,7 @@ async def test_an_epoch_that_a_new_server_does_not_know_is_not_given_out_again(s
 
 
 async def until_it_may_scan(ledger: Ledger) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await ledger.may_scan("orders"):
             await asyncio.sleep(0)
 

@@ -25,6 +25,7 @@ from support.intake import (
     taking_in,
     unprivileged,
 )
+from support.patience import PATIENCE
 from tablefeed import mounts
 from tablefeed.errors import DiskTrouble
 from tablefeed.intake import Intake
@@ -54,7 +55,7 @@ async def test_what_lies_there_and_what_comes_is_queued(root: Path, db: Path) ->
     """The first scan finds the old file, an event the new one; the dispatcher is woken for each."""
     (root / "old.csv").write_text("1")
     async with taking_in(make_feed(root), db) as running:
-        await asyncio.wait_for(running.intake.first_scan.wait(), 10)
+        await asyncio.wait_for(running.intake.first_scan.wait(), PATIENCE)
         await eventually(lambda: "old.csv" in running.queued)
         await armed(running)
         (root / "new.csv").write_text("1")
@@ -92,7 +93,7 @@ async def test_a_file_is_queued_settle_after_its_last_change_and_not_before(root
 async def test_a_file_that_grows_is_not_looked_at_with_every_write(root: Path, db: Path) -> None:
     """It is looked at when its quiet time may be over; a hint before that asks the ledger nothing."""
     async with taking_in(make_feed(root, settle=NEVER), db, polling=True) as running:
-        await asyncio.wait_for(running.intake.scanned.wait(), 10)
+        await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         for name in ("grows.csv", "other.csv"):
             (root / name).write_text("1")
         running.intake.hint("grows.csv")
@@ -218,7 +219,7 @@ async def test_polling_begins_no_watch(root: Path, db: Path, monkeypatch: pytest
     """Where it is asked for, files are found by scans alone."""
     monkeypatch.setattr(watchfiles, "watch", None)
     async with taking_in(make_feed(root), db, rescan=0.1, polling=True) as running:
-        await asyncio.wait_for(running.intake.scanned.wait(), 10)
+        await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         (root / "a.csv").write_text("1")
         await eventually(lambda: "a.csv" in running.queued)
 
@@ -239,7 +240,7 @@ async def test_more_files_than_fit_are_found_too(
     """What finds no room to wait is found by another scan as soon as there is room, not only by the next `rescan`."""
     monkeypatch.setattr("tablefeed.intake.LIMIT", limit)
     async with taking_in(make_feed(root, ready=Ready.STABLE), db, polling=True) as running:
-        await asyncio.wait_for(running.intake.scanned.wait(), 10)
+        await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         for number in range(60):
             (root / f"{number}.csv").write_text("1")
         for number in range(60):
@@ -314,7 +315,7 @@ async def test_a_queued_file_that_changes_is_queued_in_its_new_version(root: Pat
 async def test_a_hint_leads_to_the_path_at_once(root: Path, db: Path) -> None:
     """The pipeline knows of a change that neither an event nor a scan has told."""
     async with taking_in(make_feed(root), db, polling=True) as running:
-        await asyncio.wait_for(running.intake.scanned.wait(), 10)
+        await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         (root / "a.csv").write_text("1")
         running.intake.hint("a.csv")
         await eventually(lambda: "a.csv" in running.queued)
@@ -390,7 +391,7 @@ async def test_a_directory_that_cannot_be_read_is_logged_once() -> None:
 async def test_an_idle_intake_rests(root: Path, db: Path) -> None:
     """Without a file to wait for it sleeps until the next scan, and is not woken in between."""
     async with taking_in(make_feed(root), db, polling=True) as running:
-        await asyncio.wait_for(running.intake.scanned.wait(), 10)
+        await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         turns = 0
         real = running.intake._look_around
 
@@ -425,7 +426,7 @@ async def test_settle_all_does_not_wait_for_what_cannot_come_in_time(root: Path,
     """An empty file's deadline is a day off: patience is not spent on it."""
     (root / "empty.csv").touch()
     async with made(make_feed(root), db) as running:
-        await asyncio.wait_for(running.intake.settle_all(NEVER), 20)
+        await asyncio.wait_for(running.intake.settle_all(NEVER), PATIENCE)
 
 
 async def test_settle_all_reports_a_missing_directory(tmp_path: Path, db: Path) -> None:

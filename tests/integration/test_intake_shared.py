@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.intake import NEVER, Known, eventually, make_feed, taking_in
+from support.patience import PATIENCE
 from tablefeed.errors import DiskTrouble
 from tablefeed.intake import Intake
 from tablefeed.model import Feed, FileVersion
@@ -124,7 +125,7 @@ async def test_a_share_that_fails_after_its_feed_is_removed_is_nobodys_trouble(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
 
     def hangs(_: Path) -> bool:
-        answer.wait(20)
+        answer.wait(2 * PATIENCE)
         answered.set()
         raise DiskTrouble(str(root), "Stale file handle")
 
@@ -132,7 +133,7 @@ async def test_a_share_that_fails_after_its_feed_is_removed_is_nobodys_trouble(
     async with taking_in(make_feed(root, shared=True), root.parent / "ledger.db", polling=True) as running:
         await eventually(running.intake.first_scan.is_set)
     answer.set()
-    await asyncio.to_thread(answered.wait, 20)
+    await asyncio.to_thread(answered.wait, PATIENCE)
     del running
     for _ in range(3):
         await asyncio.sleep(0)
@@ -165,13 +166,13 @@ async def test_a_share_that_hangs_keeps_no_daemon_from_being_ready(root: Path, m
     answer = threading.Event()
 
     def hangs(_: Path) -> bool:
-        return answer.wait(20)
+        return answer.wait(2 * PATIENCE)
 
     monkeypatch.setattr("tablefeed.intake.is_empty", hangs)
     intake = intake_of(make_feed(root, shared=True), Others(nobody, look, nobody, nothing))
     running = asyncio.create_task(intake.settle_all(0.0))
     try:
-        await asyncio.wait_for(intake.first_scan.wait(), 5)
+        await asyncio.wait_for(intake.first_scan.wait(), PATIENCE)
     finally:
         answer.set()
         await running
@@ -203,7 +204,7 @@ async def test_a_share_that_hangs_here_is_left_to_other_nodes(root: Path, monkey
     left, goes_on = asyncio.Event(), threading.Event()
 
     def hangs(_: Path) -> bool:
-        goes_on.wait(20)
+        goes_on.wait(2 * PATIENCE)
         return False
 
     async def leave(_: str) -> bool:
@@ -213,7 +214,7 @@ async def test_a_share_that_hangs_here_is_left_to_other_nodes(root: Path, monkey
     monkeypatch.setattr("tablefeed.intake.is_empty", hangs)
     intake = intake_of(make_feed(root, shared=True), Others(yes, look, leave, nothing))
     settling = asyncio.create_task(intake.settle_all(0.0))
-    await asyncio.wait_for(left.wait(), 20)
+    await asyncio.wait_for(left.wait(), PATIENCE)
     assert not settling.done()
     goes_on.set()
     await settling

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledgers import GRANT, RECEIPT, Clock, joined, migrations, opened, states, upgraded, version
+from support.patience import PATIENCE
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.history import plain
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, records
@@ -767,7 +768,7 @@ async def test_a_delivery_is_recorded_also_when_its_caller_gives_up_on_a_full_di
     assert "full" in ledger.trouble
     await free_disk(ledger)
     wait.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await ledger.counts() != {("orders", State.UPLOADED): 1}:
             await asyncio.sleep(0)
     assert await ledger.archived(Closing(entry.id, "/archive/a.csv"))

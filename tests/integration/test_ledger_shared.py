@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from support.ledgers import joined
+from support.patience import PATIENCE
 from support.postgres import Postgres
 from support.proxy import proxied
 from tablefeed.errors import LedgerUnusable
@@ -20,7 +21,6 @@ from tablefeed.ledger.records import Record, Records, Search
 from tablefeed.ledger.shared import SharedConnection
 
 MINE = "FROM pg_stat_activity WHERE application_name = 'tablefeed north'"
-PATIENCE = 20.0
 
 
 @dataclass

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from support.archive import feed_at
 from support.daemon import Site
 from support.ledgers import RECEIPT, Clock, opened, version
+from support.patience import PATIENCE
 from support.receiver import Answer, hang, receiving, reset, saying
 from support.stores import session
 from tablefeed import notify
@@ -92,7 +93,7 @@ class Desk:
 
     async def tell(self) -> None:
         """Until all is told, or dropped."""
-        async with self.running(), asyncio.timeout(20):
+        async with self.running(), asyncio.timeout(PATIENCE):
             while await self.waiting():
                 await asyncio.sleep(0.005)
 
@@ -165,7 +166,7 @@ async def test_a_receiver_that_is_gone_drops_all_that_waits_in_one_go(tmp_path: 
         await desk.put("d")
         desk.script["a"] = [GONE]
         with capture_logs() as logs:
-            async with desk.running() as sender, asyncio.timeout(20):
+            async with desk.running() as sender, asyncio.timeout(PATIENCE):
                 while await desk.waiting():
                     await asyncio.sleep(0.005)
                 await desk.put("e")
@@ -226,7 +227,7 @@ async def test_a_ledger_that_cannot_be_written_keeps_no_sender_from_ending(
         await desk.put("a")
         with monkeypatch.context() as patched:
             patched.setattr(desk.ledger.outbox, "forget", never)
-            async with asyncio.timeout(10), desk.running():
+            async with asyncio.timeout(PATIENCE), desk.running():
                 await reached.wait()
         assert await desk.waiting() == ["a"]
         await desk.tell()
@@ -388,7 +389,7 @@ def test_whatever_receivers_do_and_whenever_the_sender_ends_each_event_is_accept
                 desk.script[str(number)] = [*script]
             for tries in ends:
                 until = len(desk.tried) + tries
-                async with desk.running(), asyncio.timeout(20):
+                async with desk.running(), asyncio.timeout(PATIENCE):
                     while len(desk.tried) < until and await desk.waiting():
                         await asyncio.sleep(0)
             await desk.tell()

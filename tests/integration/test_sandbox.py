@@ -21,6 +21,7 @@ import pytest
 from botocore.config import Config
 from structlog.testing import capture_logs
 
+from support.patience import PATIENCE
 from support.sandbox import API_KEY, PRESIGN, Clock, bare_client, contents, grant, md5, put, until
 from tablefeed.errors import CannotListen, Exit
 from tablefeed.sandbox.objects import StoredObject
@@ -420,7 +421,7 @@ async def test_stop_during_a_body(settings: SandboxSettings) -> None:
             await client.send(bytes(2 * CHUNK))
             await until(lambda: contents(settings.data) != {})
             stopping = time.monotonic()
-        assert time.monotonic() - stopping < 3
+        assert time.monotonic() - stopping < 10
         assert contents(settings.data) == {}
 
 
@@ -435,7 +436,7 @@ async def test_stop_while_the_disk_hangs(
     def slow_open(path: Path, *args: int) -> int:
         if "incoming" in str(path):
             writing.set()
-            go_on.wait(10)
+            go_on.wait(2 * PATIENCE)
         return really_open(path, *args)
 
     monkeypatch.setattr("os.open", slow_open)
@@ -454,7 +455,7 @@ async def test_stop_while_the_disk_hangs(
             stopping = time.monotonic()
             asyncio.get_running_loop().call_later(0.8, go_on.set)
         assert go_on.is_set()
-        assert time.monotonic() - stopping < 5
+        assert time.monotonic() - stopping < 10
         assert contents(settings.data) == {}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import KEY, Site
+from support.patience import PATIENCE
 from support.postgres import Postgres
 from tablefeed.config import load
 from tablefeed.errors import Exit, LedgerUnusable
@@ -33,7 +34,7 @@ async def test_a_ledger_that_breaks_while_the_daemon_runs_ends_it_with_its_own_e
 ) -> None:
     """What one task raises reaches the command as it is, so that it becomes one line and an exit code."""
     monkeypatch.setattr(Ledger, "claim", damaged)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(LedgerUnusable, match="damaged"):
             await service.serve()
 
@@ -43,7 +44,7 @@ async def test_a_ledger_that_breaks_during_a_pass_ends_it_with_its_own_error(
 ) -> None:
     """The same for `--once`, whose parts are other ones."""
     monkeypatch.setattr(Ledger, "counts", damaged)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(LedgerUnusable, match="damaged"):
             await service.deliver_once()
 
@@ -67,5 +68,5 @@ async def test_a_signal_ends_a_daemon_that_has_nothing_to_do(service: Service) -
     while not any(task.get_name() == "dispatcher" for task in asyncio.all_tasks()):
         await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await serving

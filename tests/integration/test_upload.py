@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from awscrt.checksums import crc64nvme
 
+from support.patience import PATIENCE
 from support.stores import a_file, certificate, grant_for, listening, serving, uploading
 from tablefeed.errors import (
     BadAnswer,
@@ -656,7 +657,7 @@ async def test_a_cancelled_upload_leaves_no_file_open(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait((task,))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while str(tmp_path / "a.csv") in open_files():
             await asyncio.sleep(0)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.patience import PATIENCE
 from tablefeed.archive import Archiver
 from tablefeed.archive.moves import Disk, renameat2
 from tablefeed.model import ApiAccess, Feed, FileVersion
@@ -175,13 +176,13 @@ class Barrier:
         with self._condition:
             self.held += 1
             self._condition.notify_all()
-            assert self._condition.wait_for(lambda: self._open, 20)
+            assert self._condition.wait_for(lambda: self._open, PATIENCE)
             self.held -= 1
 
     def await_held(self, count: int) -> None:
         """Wait until so many are held."""
         with self._condition:
-            assert self._condition.wait_for(lambda: self.held >= count, 20)
+            assert self._condition.wait_for(lambda: self.held >= count, PATIENCE)
 
     def open(self) -> None:
         """Let all go on, also those to come."""
@@ -230,7 +231,7 @@ class Producer:
     def await_drop(self) -> tuple[os.stat_result, bytes]:
         """What was dropped last, and not asked for before."""
         with self._dropped:
-            assert self._dropped.wait_for(lambda: self._latest is not None, 20)
+            assert self._dropped.wait_for(lambda: self._latest is not None, PATIENCE)
             latest = self._latest
             self._latest = None
         assert latest is not None

@@ -19,8 +19,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from support.patience import PATIENCE
+
 KEY = "k3y-that-nobody-may-see"
-PATIENCE = 60.0
 
 
 def clean_environ(**more: str) -> dict[str, str]:

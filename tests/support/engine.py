@@ -18,10 +18,10 @@ from typing import Any
 
 from support.debian import CACHE, ROOT, UnavailableError, bootstrap, locked, run, wheels
 from support.deployment import dockerfile
+from support.patience import PATIENCE
 
 IMAGE = "localhost/tablefeed:tests"
 USER = 10001
-PATIENCE = 60.0
 _TOOLS = ("buildah", "podman", "runc")
 _PACKAGES = ("ca-certificates", "passwd", "python3", "python3-pip", "python3-venv")
 """What the official image has too, as far as the build uses it."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from support.patience import PATIENCE
 from support.ports import free_port
 from tablefeed.ledger import engine
 
 REMEDY = "PostgreSQL is missing: apt-get install postgresql"
 PASSWORD = "p4ssword-that-nobody-may-see"
 USER = "tablefeed"
-_PATIENCE = 60.0
 _PROGRAMS = ("postgres", "initdb", "createdb", "psql", "pg_isready")
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -100,7 +100,7 @@ class Postgres:
             self._process = subprocess.Popen(  # type: ignore[call-overload]
                 (self.programs / "postgres", "-D", self.data), stdout=log, stderr=log, cwd=self.root, **_as_user()
             )
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + PATIENCE
         while subprocess.run(self._is_ready(), capture_output=True, check=False).returncode:
             assert self._process is not None
             assert self._process.poll() is None, (self.root / "log").read_text()[-2000:]
@@ -114,7 +114,7 @@ class Postgres:
         """End it: SIGINT at once but cleanly, SIGQUIT as after a power cut."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def empty_database(self) -> str:

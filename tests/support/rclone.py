@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3
 from botocore.client import Config
 
+from support.patience import PATIENCE
 from tablefeed.sandbox.sigv4 import Credentials, presign
 
 ACCESS_KEY, SECRET_KEY = "tester", "tester-secret"
@@ -90,7 +91,7 @@ async def serving_s3(directory: Path) -> AsyncIterator[Store]:
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while b"Starting s3 server" not in (line := await process.stderr.readline()):
                 assert line, "rclone ended before it served"
         draining = asyncio.create_task(process.stderr.read())

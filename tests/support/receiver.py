@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from support.patience import PATIENCE
 from support.stores import serving
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
@@ -87,7 +88,7 @@ class Receiver:
                 self.changed.notify_all()
         return response
 
-    async def until(self, condition: Callable[[], object], patience: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
         """Wait until a condition holds after some request."""
         try:
             async with asyncio.timeout(patience), self.changed:
@@ -95,7 +96,7 @@ class Receiver:
         except TimeoutError:
             raise AssertionError(f"it did not happen within {patience} s: {self.kinds()}") from None
 
-    async def until_accepted(self, count: int, kind: str = "", patience: float = 30.0) -> None:
+    async def until_accepted(self, count: int, kind: str = "", patience: float = PATIENCE) -> None:
         """Wait until so many different events were accepted, of one kind if that is given."""
         await self.until(lambda: len(self.ids(kind)) >= count, patience)
 

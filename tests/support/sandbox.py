@@ -11,6 +11,8 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
+from support.patience import PATIENCE
+
 API_KEY = "made-up-key"
 PRESIGN = "/tenant/tenant-123/datatable/table-456/uploads/presignedurl"
 
@@ -92,13 +94,13 @@ class BareClient:
 
     async def head(self) -> str:
         """Return the next head of an answer, an interim one too."""
-        return (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        return (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), PATIENCE)).decode()
 
     async def body(self) -> str:
         """Return what comes until the server closes the connection, or a whole error document."""
         received = b""
         while not received.endswith(b"</Error>"):
-            piece = await asyncio.wait_for(self._reader.read(65_536), 10)
+            piece = await asyncio.wait_for(self._reader.read(65_536), PATIENCE)
             if not piece:
                 break
             received += piece

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import IO
 
 from support.daemon import clean_environ
+from support.patience import PATIENCE
 
 
 class Terminal:
@@ -33,7 +34,7 @@ class Terminal:
             asyncio.get_running_loop().remove_reader(self._master)
         self._news.set()
 
-    async def until(self, text: str, patience: float = 30.0) -> str:
+    async def until(self, text: str, patience: float = PATIENCE) -> str:
         """Wait until it has said this since the last time; returns what came with it."""
         try:
             async with asyncio.timeout(patience):
@@ -49,7 +50,7 @@ class Terminal:
         """Press keys; Ctrl-C is `\\x03`."""
         os.write(self._master, keys.encode())
 
-    async def ended(self, patience: float = 30.0) -> int:
+    async def ended(self, patience: float = PATIENCE) -> int:
         """Wait until it has ended, and return its exit code."""
         async with asyncio.timeout(patience):
             return await self.process.wait()

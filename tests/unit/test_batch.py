@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from support.patience import PATIENCE
 from tablefeed.batch import FULL, LONGEST_LINGER, Batcher, linger
 
 
@@ -25,7 +26,7 @@ class Worker:
     def __call__(self, items: list[int]) -> list[int | Exception]:
         self.batches.append(items)
         self.begun.set()
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=PATIENCE)
         return [ValueError(f"{item} is odd") if item % 2 else item * 10 for item in items]
 
 
@@ -213,7 +214,7 @@ async def test_a_batch_waits_for_others_where_there_were_some_until_it_is_full(e
     await asyncio.gather(*await submitted(lingering.batcher, 1, 2))
     waiting = await submitted(lingering.batcher, *range(FULL - 1))
     last = await submitted(lingering.batcher, FULL - 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*waiting, *last)
     assert lingering.batches == [[1, 2], [*range(FULL)]]
 
@@ -227,7 +228,7 @@ async def test_a_batch_that_waits_for_others_has_its_time(executor: ThreadPoolEx
         return linger(last)
 
     batcher: Batcher[int, int] = Batcher(lambda items: [*items], executor=executor, linger=short)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*await submitted(batcher, 1, 2))
         assert await batcher.submit(3) == 3
         assert await batcher.submit(4) == 4
@@ -240,6 +241,6 @@ async def test_close_lets_no_batch_wait_for_others(executor: ThreadPoolExecutor)
     lingering = Lingering(executor)
     await asyncio.gather(*await submitted(lingering.batcher, 1, 2))
     [waiting] = await submitted(lingering.batcher, 3)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await lingering.batcher.close()
     assert await waiting == 3

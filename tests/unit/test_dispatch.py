@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledgers import Clock, version
+from support.patience import PATIENCE
 from tablefeed.dispatch import TICK, Dispatcher, Front
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates, Place
@@ -326,7 +327,7 @@ async def test_an_error_in_a_worker_ends_the_dispatcher_at_once() -> None:
     bench = Bench(Queue(a=3), "a")
     bench.error = LedgerUnusable("the ledger is damaged", "Move it aside")
     running = asyncio.create_task(bench.dispatcher.run())
-    ended, _ = await asyncio.wait((running,), timeout=5)
+    ended, _ = await asyncio.wait((running,), timeout=PATIENCE)
     assert ended
     assert isinstance(running.exception(), ExceptionGroup)
 

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from support.patience import PATIENCE
 from tablefeed.limit import Limit
 
 
@@ -51,5 +52,5 @@ async def test_one_that_gives_up_keeps_no_place(when: str) -> None:
         await waiting
     go.set()
     await first
-    async with asyncio.timeout(5), limit:
+    async with asyncio.timeout(PATIENCE), limit:
         assert inside == []

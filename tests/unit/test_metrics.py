@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.ledgers import RECEIPT
+from support.patience import PATIENCE
 from support.scrape import Scrape
 from tablefeed import errors, news
 from tablefeed.disks import Disks, Space, space_at
@@ -417,7 +418,7 @@ async def test_a_disk_that_hangs_holds_up_no_other() -> None:
     await rounds.get()
     assert looked.count("hung") == 1
     let_go.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while ("archive", "hung") not in disks.spaces:
             await go_on.put(None)
             await rounds.get()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from structlog.testing import capture_logs
 
 from support.ledgers import Clock
+from support.patience import PATIENCE
 from tablefeed.pauses import Pauses
 
 
@@ -76,7 +77,7 @@ async def hinted(pauses: Pauses, fleet: Fleet) -> None:
     """Wait until a hint has been followed up to the look."""
     looks = fleet.looks
     pauses.hint()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while fleet.looks == looks:
             await asyncio.sleep(0)
 

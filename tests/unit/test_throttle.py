@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from support.patience import PATIENCE
 from tablefeed.throttle import BURST, TURN, Rate, Schedule, Throttle, Timetable
 
 DAY = 24 * 60
@@ -198,6 +199,6 @@ async def test_a_cancelled_turn_is_given_on(wall: Wall, schedule: Schedule) -> N
     await asyncio.sleep(0)
     for number in (0, 1, 3):
         waiting[number].cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         done = await asyncio.gather(*waiting, return_exceptions=True)
     assert [isinstance(it, asyncio.CancelledError) for it in done] == [True, True, False, True, False, False]

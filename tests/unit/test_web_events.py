@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from support.panel import FakePanel
+from support.patience import PATIENCE
 from support.sandbox import until
 from tablefeed.status import FeedState, FeedStatus
 from tablefeed.web.events import MOST, Pace
@@ -144,7 +145,7 @@ async def test_a_page_that_reads_nothing_is_cut_off_and_the_others_are_not_held_
             await look()
             await asyncio.sleep(0.005)
         writer.transport.resume_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             read = 0
             while piece := await reader.read(2**20):
                 read += len(piece)
@@ -155,13 +156,13 @@ async def test_a_page_that_reads_nothing_is_cut_off_and_the_others_are_not_held_
 async def test_the_stream_ends_with_the_daemon_at_once_and_says_so(panel: FakePanel) -> None:
     """Neither does an open page keep the daemon from ending, nor need it guess why the stream has ended."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async with served(panel, replace(PACE, interval=5.0)) as address:
             opened = looking(address)
             answer, look = await opened.__aenter__()
             await look()
             began = loop.time()
-        assert loop.time() - began < 0.8
+        assert loop.time() - began < 4
         assert b"event: end" in await answer.content.read()
         await opened.__aexit__(None, None, None)
 
