@@ -134,6 +134,26 @@ async def test_a_recursive_scan_enters_what_is_the_feeds(tmp_path: Path) -> None
     assert await paths(tmp_path, "no/longer/there", recursive=True) == set()
 
 
+@pytest.mark.parametrize(
+    ("archive", "left"),
+    [
+        ("{root}/store", "store/2026/a.csv"),
+        ("{root}/store/%Y", "store/2026/a.csv"),
+        ("{root}/sent-%Y", "sent-2026/a.csv"),
+        ("linked", "store/2026/a.csv"),
+        ("linked/%Y", "store/2026/a.csv"),
+    ],
+)
+async def test_links_do_not_lead_back_to_what_was_moved_away(tmp_path: Path, archive: str, left: str) -> None:
+    """Where only a link tells that the archive lies in the feed's directory, files are not delivered for ever."""
+    root, link = tmp_path / "root", tmp_path / "link"
+    touch(root, "x/a.csv", "archived/a.csv", "sent/a.csv", left)
+    (root / "linked").symlink_to("store")
+    link.symlink_to(root)
+    found = await paths(link, recursive=True, archive=archive.format(root=root))
+    assert found == {"x/a.csv", "archived/a.csv", "sent/a.csv"}
+
+
 async def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:
     """It comes out with surrogates, and its stat is right."""
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv")).write_text("123")

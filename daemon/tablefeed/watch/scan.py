@@ -54,11 +54,8 @@ class Selection:
         self._recursive = feed.recursive
         self.fits = _compile(feed.include, feed.exclude).fullmatch
         """Whether a relative path is that of one of the feed's files, given that its directory is entered."""
-        self._targets = tuple(
-            target
-            for template in (feed.archive, feed.failed)
-            if (target := _target(feed.directory, template)) is not None
-        )
+        self._feed = feed
+        self._named = self._targets = _targets(feed, str)
 
     def takes(self, path: str) -> bool:
         """Whether a relative path is that of one of the feed's files."""
@@ -67,6 +64,11 @@ class Selection:
     def enters(self, path: str) -> bool:
         """Whether a directory at a relative path is looked into."""
         return self._recursive and not _is_hidden(path) and not self._is_target(path)
+
+    def follow_links(self) -> None:
+        """Leave what the feed moves its files to also where only a link tells that it lies in its directory. Blocks."""
+        if self._recursive:
+            self._targets = self._named + _targets(self._feed, os.path.realpath)
 
     def misses(self, path: str) -> bool:
         """Whether a directory that is not entered has the name of one of the feed's files."""
@@ -84,16 +86,25 @@ def _is_hidden(directory: str) -> bool:
     return any(part.startswith(".") for part in directory.split("/"))
 
 
-def _target(directory: Path, template: str) -> str | None:
+def _targets(feed: Feed, where: Callable[[str], str]) -> tuple[str, ...]:
+    """How the paths of all directories begin that the feed moves its files to; `where` as in `_target`."""
+    found = [_target(str(feed.directory), template, where) for template in (feed.archive, feed.failed)]
+    return tuple(target for target in found if target is not None)
+
+
+def _target(directory: str, template: str, where: Callable[[str], str]) -> str | None:
     """How the paths of the directories begin that a template with strftime codes names below the feed's directory.
 
-    Only the part before the first code is certain. None when it lies elsewhere.
+    Only the part before the first code is certain. None when it lies elsewhere. `where` tells where a directory is:
+    by its name alone, or with links followed.
     """
     if template in (ARCHIVE_DELETE, ARCHIVE_LEAVE):
         return None
     certain, code, _ = template.partition("%")
+    path = os.path.join(directory, certain)  # noqa: PTH118  (a Path drops the last slash)
+    around, _, start = path.rpartition("/")
     cut = "\0" if code else ""
-    below = os.path.relpath(os.path.join(directory, certain + cut), directory)  # noqa: PTH118  (a Path drops the last slash)
+    below = os.path.relpath(f"{where(around or '/')}/{start}{cut}" if code else where(path), where(directory))
     if below in (".", "..") or below.startswith("../"):
         return None
     start = below.removesuffix(cut)
@@ -173,6 +184,7 @@ def is_empty(root: Path) -> bool:
 
 
 def _walk(root: Path, selection: Selection, below: str) -> Iterator[Batch]:
+    selection.follow_links()
     batch = Batch()
     directories = [below]
     while directories:
