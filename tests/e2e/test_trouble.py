@@ -236,6 +236,18 @@ async def test_once_delivers_what_is_there(site: Site, sandbox: RunningSandbox) 
     assert len(contents(sandbox.objects)) == 10
 
 
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+async def test_once_ends_well_where_standard_streams_are_closed(
+    site: Site, sandbox: RunningSandbox, closed: str
+) -> None:
+    """What gets the number of a closed stream, such as a connection, ends nobody when it is closed."""
+    (site.feed("orders") / "a.csv").write_bytes(b"a")
+    run = (sys.executable, "-m", "tablefeed", "run", "--once", "--config", str(site.config))
+    process = await asyncio.create_subprocess_exec("sh", "-c", f'exec "$@" {closed}', "sh", *run, env=clean_environ())
+    assert await process.wait() == 0
+    assert site.archived("orders") == {"a.csv": b"a"}
+
+
 async def test_once_tells_what_it_left(site: Site, sandbox: RunningSandbox) -> None:
     """A file that waits for its marker, and a feed whose datatable is unknown: exit code 1, each with its reason."""
     (site.feed("marked", ready="marker") / "unmarked.csv").write_bytes(b"a")

@@ -17,6 +17,7 @@ from typer.main import get_command
 from tablefeed import __version__
 from tablefeed.errors import Exit, Fatal
 
+_STDERR = 2
 CLOSED_PIPE = 141
 """What a shell shows of a program that SIGPIPE has ended: 128 + 13."""
 
@@ -90,6 +91,16 @@ def _prepare_output() -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
+def _fill_gaps() -> None:
+    """Open what was closed of the first three descriptors: whatever got such a number would be taken for a terminal.
+
+    libuv ends the process when it is to close one of them.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def _made(name: str) -> Any:
     made = getattr(import_module(f"tablefeed.cli.commands.{name}"), name)
     if isinstance(made, typer.Typer):
@@ -150,6 +161,7 @@ def main() -> None:
     """Run a command; what it cannot go on after becomes one clear message and an exit code."""
     if os.getpid() == 1:
         _end_when_asked()
+    _fill_gaps()
     _prepare_output()
     try:
         app()
