@@ -9,7 +9,8 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -37,6 +38,13 @@ class Front:
 
 
 _NO_FRONT = Front()
+
+
+class UnderWay(NamedTuple):
+    """A file that somebody works on, and the directory of its feed when that began; None: it was not served then."""
+
+    version: FileVersion
+    directory: Path | None
 
 
 class QueuePort(Protocol):
@@ -109,8 +117,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._ready: deque[Entry] = deque()
-        self._workers: dict[int, asyncio.Task[None]] = {}
-        """Who works on each row now."""
+        self._workers: dict[int, tuple[UnderWay, asyncio.Task[None] | None]] = {}
+        """Who works on each row now, and on which file."""
         self.ended = False
         """`run` claims nothing any more."""
 
@@ -143,8 +151,8 @@ class Dispatcher:
         for entry in lost:
             self._given_up(entry.id)
             self._end(entry)
-        for entry_id, worker in self._workers.items():
-            if not is_ours(entry_id):
+        for entry_id, (_, worker) in self._workers.items():
+            if worker and not is_ours(entry_id):
                 worker.cancel()
 
     @property
@@ -152,9 +160,10 @@ class Dispatcher:
         """Files claimed and not ended."""
         return self._in_flight.total()
 
-    def in_flight_of(self, feed: str) -> int:
-        """Files of one feed that are claimed and not ended."""
-        return self._in_flight[feed]
+    @property
+    def under_way(self) -> dict[int, UnderWay]:
+        """Files that are being sent or moved now, by the ids of their rows."""
+        return {entry_id: file for entry_id, (file, _) in self._workers.items()}
 
     async def run(self) -> None:
         """Dispatch until `stop`, then wait for the files in flight."""
@@ -176,8 +185,9 @@ class Dispatcher:
     async def _worker(self) -> None:
         while self._ready:
             entry = self._ready.popleft()
-            if task := asyncio.current_task():
-                self._workers[entry.id] = task
+            feed = self._feeds.get(entry.version.feed)
+            file = UnderWay(entry.version, feed.directory if feed else None)
+            self._workers[entry.id] = (file, asyncio.current_task())
             try:
                 await self._work(entry)
             finally:

@@ -80,6 +80,8 @@ class Intake:
         self._judge = Judge(feed, self._rules, clock=WatchedClock(clock, steady), pause=tick)
         self._seen = Seen(feed, ledger, self._judge, LIMIT, in_thread=self._in_thread, on_queued=on_queued)
         self._selection = Selection(feed)
+        self.takes = self._selection.takes
+        """Whether a path, relative to the feed's directory, is that of one of its files."""
         self._hints: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._scan_at = steady()

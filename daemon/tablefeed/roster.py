@@ -35,6 +35,10 @@ class Runner(Protocol):
     async def run(self) -> None:
         """Until cancelled."""
 
+    @property
+    def takes(self) -> Callable[[str], bool]:
+        """Whether a path, relative to the feed's directory, is that of one of its files."""
+
 
 R = TypeVar("R", bound=Runner)
 
@@ -85,11 +89,10 @@ class Roster(Generic[R]):
     async def change(self, feeds: Sequence[Feed]) -> Changes:
         """Serve these feeds from now on. What is being sent is finished as it was begun.
 
-        A feed that takes over the directory of one that is removed takes files in when those of that one in flight
-        have ended, so that none is sent for both.
+        A feed that takes over files of another, or what it sends from another directory, takes files in when those that
+        are under way have ended, so that none is sent twice.
         """
         changes = compare(self._feeds, feeds)
-        old = {name: self._feeds[name] for name in changes.removed}
         await self._end((*changes.removed, *changes.changed))
         for name in changes.removed:
             del self._feeds[name]
@@ -97,19 +100,31 @@ class Roster(Generic[R]):
             self._feeds[feed.name] = feed
             self._gates.relate(feed.name, feed.api.origin)
             self._intakes[feed.name] = self._make_intake(feed)
-            self._serve(feed, after=[name for name, other in old.items() if other.directory == feed.directory])
+            self._serve(feed, after=self._taken_over(feed))
             self._dispatcher.wake(feed.name)
         self._changed.set()
         return changes
 
-    def _serve(self, feed: Feed, after: Collection[str]) -> None:
+    def _taken_over(self, feed: Feed) -> list[int]:
+        """What is under way and would look new to the feed, by the ids of the rows."""
+        takes = self._intakes[feed.name].takes
+        return [
+            entry_id
+            for entry_id, (version, directory) in self._dispatcher.under_way.items()
+            if directory is not None
+            and (version.feed, directory) != (feed.name, feed.directory)
+            and (path := directory / version.path).is_relative_to(feed.directory)
+            and takes(str(path.relative_to(feed.directory)))
+        ]
+
+    def _serve(self, feed: Feed, after: Collection[int]) -> None:
         if self._group is None:
             raise AssertionError("feeds are served after `start`")
         running = self._run(self._intakes[feed.name], after)
         self._tasks[feed.name] = self._group.create_task(running, name=f"intake {feed.name}")
 
-    async def _run(self, intake: R, after: Collection[str]) -> None:
-        while any(self._dispatcher.in_flight_of(name) for name in after):
+    async def _run(self, intake: R, after: Collection[int]) -> None:
+        while not self._dispatcher.under_way.keys().isdisjoint(after):
             self._changed.clear()
             await self._changed.wait()
         await intake.run()

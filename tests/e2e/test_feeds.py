@@ -267,6 +267,28 @@ async def test_a_feed_renamed_by_a_reload_does_not_send_twice_what_is_under_way(
     assert [event["feed"] for event in daemon.named("file_archived")] == ["orders", "renamed"]
 
 
+async def test_feeds_that_exchange_their_directories_do_not_send_twice_what_is_under_way(tmp_path: Path) -> None:
+    """What is sent from a directory is not found there by the feed that gets it; then that takes in what follows."""
+    hold = Hold()
+    server = Server(hold.put)
+    async with serving(server) as origin:
+        site = Site(tmp_path, origin)
+        one, two = site.feed("one", dataset_id="d"), site.feed("two", dataset_id="d")
+        (one / "a.csv").write_text("content")
+        async with running_daemon(site.config) as daemon:
+            await hold.begun.wait()
+            site.feeds["one"]["directory"], site.feeds["two"]["directory"] = str(two), str(one)
+            await reload(daemon, site, "reloaded")
+            (one / "b.csv").write_text("more")
+            (two / "c.csv").write_text("of the other")
+            await daemon.until(lambda: [event["feed"] for event in daemon.named("files_queued")] == ["one", "one"])
+            hold.go_on.set()
+            await daemon.until_event("file_archived", 3)
+            assert await daemon.end() == 0
+    assert len(server.objects) == 3
+    assert contents(one / "archive").keys() == {"a.csv", "b.csv"}
+
+
 async def test_keys_are_read_anew_by_a_reload(site: Site, sandbox: RunningSandbox) -> None:
     """A feed may get a key file that was not there before; a key that cannot be read refuses the reload."""
     site.feed("orders")

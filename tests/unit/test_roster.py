@@ -5,10 +5,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from tablefeed.dispatch import Dispatcher
+import pytest
+
+from tablefeed.dispatch import Dispatcher, UnderWay
 from tablefeed.gates import Gates, Place
-from tablefeed.model import ApiAccess, Entry, Feed
+from tablefeed.model import ApiAccess, Entry, Feed, FileVersion
 from tablefeed.roster import Changes, Roster, compare
+from tablefeed.watch.scan import Selection
 
 A = Feed("a", Path("/a"), "t", ApiAccess("https://api.example", "t", "k"))
 B, C = replace(A, name="b", directory=Path("/b")), replace(A, name="c", directory=Path("/c"))
@@ -25,6 +28,7 @@ class Intake:
 
     def __init__(self, feed: Feed, running: Counter[str]) -> None:
         self.feed = feed
+        self.takes = Selection(feed).takes
         self._running = running
 
     async def run(self) -> None:
@@ -110,18 +114,48 @@ async def test_a_changed_feed_is_not_paused_any_more() -> None:
         bench.roster.stop()
 
 
-async def test_a_renamed_feed_begins_when_the_files_in_flight_have_ended() -> None:
-    """Else a file that is being sent under the old name would be found, and sent, under the new one."""
-    bench = Bench(A)
-    bench.dispatcher._in_flight["a"] = 1
+@pytest.mark.parametrize(
+    ("then", "waits"),
+    [
+        ([replace(A, name="renamed")], {"renamed"}),
+        ([replace(A, name="wider", directory=Path("/"), recursive=True)], {"wider"}),
+        ([replace(A, name="wider", directory=Path("/"))], set()),
+        ([replace(A, directory=Path("/b")), replace(B, directory=Path("/a"))], {"b"}),
+        ([replace(A, directory=Path("/"), recursive=True)], {"a"}),
+        ([replace(A, settle=9.0)], set()),
+        ([A, replace(B, directory=Path("/a"), include=("*.xlsx",))], set()),
+        ([A, replace(B, settle=9.0)], set()),
+    ],
+)
+async def test_a_feed_takes_nothing_in_before_what_is_sent_from_there_has_ended(
+    then: list[Feed], waits: set[str]
+) -> None:
+    """What is under way by another name or directory would be found, and sent, a second time; nobody else waits."""
+    bench = Bench(A, B)
+    version = FileVersion("a", "sub/x.csv" if then[0].recursive else "x.csv", 1, 2, 3, 4)
+    bench.dispatcher._workers[7] = (UnderWay(version, A.directory), None)
     async with asyncio.TaskGroup() as group:
         bench.roster.start(group)
-        await bench.roster.change([replace(A, name="renamed"), C])
+        await bench.roster.change(then)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert +bench.running == Counter(["c"])
-        bench.dispatcher._in_flight["a"] = 0
+        assert {feed.name for feed in then} - {*+bench.running} == waits
+        del bench.dispatcher._workers[7]
         bench.changed.set()
-        while not bench.running["renamed"]:
+        while {*+bench.running} != {feed.name for feed in then}:
             await asyncio.sleep(0)
+        bench.roster.stop()
+
+
+async def test_a_feed_that_is_renamed_twice_waits_all_the_same() -> None:
+    """What is sent for the first name is neither name's of the second reload."""
+    bench = Bench(A)
+    bench.dispatcher._workers[7] = (UnderWay(FileVersion("a", "x.csv", 1, 2, 3, 4), A.directory), None)
+    async with asyncio.TaskGroup() as group:
+        bench.roster.start(group)
+        await bench.roster.change([replace(A, name="second")])
+        await bench.roster.change([replace(A, name="third")])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not +bench.running
         bench.roster.stop()
