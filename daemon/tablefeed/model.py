@@ -65,7 +65,7 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _signed64(value: int) -> int:
+def signed64(value: int) -> int:
     """Fold an unsigned 64-bit number into the signed range that databases store.
 
     Some file systems use inode numbers above 2**63, and an mtime after the year 2262 exceeds it in nanoseconds.
@@ -100,11 +100,11 @@ class FileVersion:
         return cls(
             feed,
             path,
-            _signed64(stat.st_dev),
-            _signed64(stat.st_ino),
+            signed64(stat.st_dev),
+            signed64(stat.st_ino),
             stat.st_size,
-            _signed64(stat.st_mtime_ns),
-            None if root is None else _signed64(root),
+            signed64(stat.st_mtime_ns),
+            None if root is None else signed64(root),
             stat.st_ctime_ns // 1_000_000,
         )
 
@@ -112,8 +112,8 @@ class FileVersion:
         """Whether `stat` is of this very version, wherever the file lies by now."""
         return (
             self.size == stat.st_size
-            and self.inode == _signed64(stat.st_ino)
-            and self.mtime_ns == _signed64(stat.st_mtime_ns)
+            and self.inode == signed64(stat.st_ino)
+            and self.mtime_ns == signed64(stat.st_mtime_ns)
         )
 
     @property

@@ -40,6 +40,19 @@ async def test_a_refused_file_returns_to_where_it_was_dropped(tmp_path: Path) ->
     assert seen(feed, "a.csv") == version
 
 
+async def test_a_refused_file_returns_whatever_time_it_has(tmp_path: Path) -> None:
+    """A broken clock of the export, or a share's end of time, lies beyond what the ledger keeps of nanoseconds."""
+    feed = feed_at(tmp_path)
+    drop(feed, "a.csv", b"content", mtime_ns=10**19)  # in the year 2286
+    if (tmp_path / "a.csv").stat().st_mtime_ns != 10**19:
+        pytest.skip("the file system knows no such time")
+    version = seen(feed, "a.csv")
+    async with archiving() as archiver:
+        moved = await archiver.set_aside(feed, 7, version, REFUSED, 0)
+    restore(feed, 7, version, Path(str(moved.destination)), Disk())
+    assert seen(feed, "a.csv") == version
+
+
 async def test_its_directory_and_its_marker_return_too(tmp_path: Path) -> None:
     """A recursive feed's directory may have been removed meanwhile; a marker makes the file whole again."""
     feed = feed_at(tmp_path, recursive=True, ready=Ready.MARKER)

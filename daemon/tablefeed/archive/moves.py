@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tablefeed.lease import Writer, writer_of
-from tablefeed.model import FileVersion
+from tablefeed.model import FileVersion, signed64
 
 StrPath = str | os.PathLike[str]
 
@@ -177,7 +177,8 @@ def same_file(one: StrPath, other: StrPath) -> bool:
 
 def resembles(found: os.stat_result, size: int, mtime_ns: int) -> bool:
     """Whether `found` may be of a copy, which has the size and the mtime of what was copied."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == size and abs(found.st_mtime_ns - mtime_ns) < _COARSE
+    is_near = abs(signed64(found.st_mtime_ns - mtime_ns)) < _COARSE
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and is_near
 
 
 def copy(disk: Disk, source: StrPath, target: StrPath, version: FileVersion, goes_on: Callable[[], bool]) -> str:

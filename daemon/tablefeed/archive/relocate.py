@@ -20,7 +20,7 @@ from tablefeed.archive.report import REPORT_SUFFIX, Report
 from tablefeed.archive.shelf import Shelf
 from tablefeed.archive.way import Way
 from tablefeed.errors import DiskTrouble
-from tablefeed.model import OWN_PREFIX, printable
+from tablefeed.model import OWN_PREFIX, printable, signed64
 from tablefeed.presence import assert_present
 
 
@@ -237,7 +237,7 @@ class Move:
         if not self._resembles(found):
             return False
         if self.job.md5 is None:
-            return found.st_mtime_ns == self.job.version.mtime_ns
+            return signed64(found.st_mtime_ns) == self.job.version.mtime_ns
         return md5_of(path) == self.job.md5
 
     def _make_target(self) -> None:
