@@ -6,7 +6,6 @@ import random
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +118,7 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
     if held:
         log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
     readers = Threads(_READERS, "read")
-    chores = ThreadPoolExecutor(_CHORES, thread_name_prefix="chore")
+    chores = Threads(_CHORES, "chore")
     archivers = Archivers(ledger.holds)
     shared = shared_of(settings)
     reader = Reader(settings.ledger.url, shared)
@@ -228,7 +227,7 @@ def _pipeline(
         means.archivers,
         slots,
         outcomes,
-        Ports(links.look, links.due, still_there),
+        Ports(links.look, links.due, partial(still_there, means.readers)),
         notices,
         wall=time.time,
         random=random.random,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,7 @@ class Housekeeper:
         feeds: Mapping[str, Feed],
         ledger: Ledger,
         leftovers: Callable[[], Awaitable[None]],
-        executor: ThreadPoolExecutor,
+        executor: Executor,
         *,
         wall: Callable[[], float],
         history_keep: float,

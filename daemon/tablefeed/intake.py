@@ -5,7 +5,6 @@ Events are hints and the scan is the truth: whatever goes wrong in between costs
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
@@ -20,6 +19,7 @@ from tablefeed.others import NOBODY, Others
 from tablefeed.presence import assert_present
 from tablefeed.readiness import RECHECK, Rules, Wait
 from tablefeed.seen import LedgerPort, Seen
+from tablefeed.threads import Threads
 from tablefeed.watch.judge import Judge
 from tablefeed.watch.scan import BATCH, Problem, Selection, is_empty, scan
 from tablefeed.watch.watcher import Watcher
@@ -88,8 +88,8 @@ class Intake:
         self._scan_not_before = steady()
         self._trouble = ""
         self._problems: frozenset[Problem] = frozenset()
-        # A thread of its own: a share that hangs holds up this feed alone.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"tablefeed-{feed.name}")
+        # A thread of its own: a share that hangs holds up this feed alone, and not the end of the daemon.
+        self._thread = Threads(1, f"tablefeed-{feed.name}")
         self._log = log.bind(feed=feed.name)
         self.first_scan = asyncio.Event()
         """The first scan has begun."""

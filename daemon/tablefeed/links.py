@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tablefeed.news import News, Queued
 from tablefeed.notify import Sender
 from tablefeed.pipeline import Pipeline
 from tablefeed.presence import assert_present
+from tablefeed.threads import Threads
 
 log = structlog.get_logger("service")
 
@@ -150,7 +150,7 @@ def places(ledger: Path | None, feeds: Mapping[str, Feed]) -> dict[Place, Path]:
     return found
 
 
-async def still_there(feed: Feed, version: FileVersion) -> bool:
+async def still_there(threads: Threads, feed: Feed, version: FileVersion) -> bool:
     """Whether the path holds this version, still. Raises DiskTrouble where that cannot be told."""
 
     def look() -> bool:
@@ -163,7 +163,7 @@ async def still_there(feed: Feed, version: FileVersion) -> bool:
         except OSError as error:
             raise DiskTrouble(str(path), f"it cannot be looked at: {error.strerror}") from None
 
-    return await asyncio.to_thread(look)
+    return await threads.call(look)
 
 
 class Archivers:
@@ -172,17 +172,17 @@ class Archivers:
     def __init__(self, holds: Callable[[int], bool]) -> None:
         """None is made yet. `holds` tells, on any thread, whether a row may be moved here still."""
         self._holds = holds
-        self._made: dict[str, tuple[Archiver, ThreadPoolExecutor]] = {}
+        self._made: dict[str, tuple[Archiver, Threads]] = {}
 
     def __call__(self, feed: str) -> Archiver:
         """The feed's own, with a thread of its own: a share that hangs holds up this feed alone."""
         if feed not in self._made:
-            executor = ThreadPoolExecutor(1, thread_name_prefix=f"move-{feed}")
+            executor = Threads(1, f"move-{feed}")
             self._made[feed] = (Archiver(executor, holds=self._holds), executor)
         return self._made[feed][0]
 
     async def close(self) -> None:
-        """End all moves."""
-        for archiver, executor in self._made.values():
-            await archiver.close()
+        """End all moves, of each feed by itself."""
+        await asyncio.gather(*(archiver.close() for archiver, _ in self._made.values()))
+        for _, executor in self._made.values():
             executor.shutdown(wait=False)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,7 +38,7 @@ class Means:
     webhooks: aiohttp.ClientSession
     """For webhooks alone, so that they never take a connection from an upload."""
     readers: Threads
-    chores: ThreadPoolExecutor
+    chores: Threads
     archivers: Archivers
     shared: SharedConnection | None
     """The reader's connection in a fleet, by which other nodes are heard as well."""

@@ -12,11 +12,14 @@ from tablefeed.errors import NotRestored
 from tablefeed.history import is_refused
 from tablefeed.ledger.records import Record, Records, Search, opened
 from tablefeed.model import Feed, State, printable
+from tablefeed.threads import Threads
 
 MOST = 500
 """Files that one request puts back."""
 PATIENCE = 5.0
 """Seconds after which a request leaves the rest to the next one."""
+_HUNG = 3
+"""Requests that a share which hangs may hold up before others wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Recovery:
         self._clock = clock
         self._node = node
         self._turn = asyncio.Lock()
+        self._threads = Threads(_HUNG + 1, "retry")
 
     async def retry(self, choice: Choice) -> Outcome:
         """Put back what is meant, at most MOST files. Raises LedgerUnusable.
@@ -116,7 +120,7 @@ class Recovery:
         ended = threading.Event()
         async with self._turn:
             try:
-                return await asyncio.to_thread(self._retry, choice, dict(self._feeds), ended)
+                return await self._threads.call(self._retry, choice, dict(self._feeds), ended)
             finally:
                 ended.set()
 

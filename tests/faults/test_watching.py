@@ -15,6 +15,7 @@ from aiohttp import web
 
 from support.bench import Bench, bench, ended
 from support.daemon import Daemon, as_a_user, bound_by_permissions, rename_in, running_daemon
+from support.disks import Broken
 from support.mounts import Share, seen_at, shared, tmpfs
 from support.stores import Server
 
@@ -236,6 +237,20 @@ async def test_a_delivered_file_outlasts_a_bind_mount_that_goes_away(tmp_path: P
 
 @pytest.mark.timeout(3600)
 @pytest.mark.alone
+async def test_a_share_that_hangs_keeps_no_daemon_from_ending(tmp_path: Path) -> None:
+    """SIGTERM ends it in order while a scan waits for an answer that does not come."""
+    async with bench(tmp_path) as it:
+        hung, free = it.feed("hung"), it.feed("free")
+        (hung / "a.csv").write_text("a")
+        disk = Broken(hung, tmp_path)
+        disk.hang()
+        async with running_daemon(it.site.config, environ=disk.environ) as daemon:
+            await it.control(daemon, free)
+            assert await daemon.end() == 0
+        assert daemon.named("stopped")
+        assert not it.sent()
+
+
 async def test_a_directory_without_end_delays_no_other_feed(tmp_path: Path) -> None:
     """While it is scanned for the first time, and again and again, small memory does, and others' files go on.
 

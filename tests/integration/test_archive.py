@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,7 @@ from support.archive import (
 from tablefeed.archive import Archiver, Moved
 from tablefeed.archive.moves import Disk, Replaced, copy
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.links import Archivers
 from tablefeed.model import Feed, FileVersion, Ready
 
 CONTENT = b"id;name\n1;one\n"
@@ -870,6 +872,18 @@ async def test_close_cuts_off_copies(root: Path, elsewhere: Path) -> None:
             await copy
         await closing
     assert books(root, elsewhere) == {str(root / "orders.csv"): LARGE}
+
+
+async def test_no_thread_of_a_move_is_waited_for_when_the_process_ends(root: Path, elsewhere: Path) -> None:
+    """One that a share holds up for ever would keep a daemon that has ended from going away."""
+    feed = feed_at(root, archive=str(elsewhere))
+    archivers = Archivers(lambda _: True)
+    await archivers("orders").move_delivered(feed, 7, drop(feed, "orders.csv", CONTENT), UPLOADED_AT)
+    threads = {it.name: it.daemon for it in threading.enumerate() if it.name.startswith(("move-orders", "copy"))}
+    await archivers.close()
+    assert set(threads.values()) == {True}
+    assert len(threads) == 2
+    assert books(root, elsewhere) == {str(elsewhere / "orders.csv"): CONTENT}
 
 
 @pytest.mark.parametrize("where", ["archive", "delete"])

@@ -1,4 +1,4 @@
-"""Disks that fail: a small one that can be filled, and one whose fsync says EIO."""
+"""Disks that fail: a small one that can be filled, and one whose fsync says EIO or does not return."""
 
 import errno
 import os
@@ -49,7 +49,7 @@ class Broken:
         self._switch.touch()
 
     def hang(self) -> None:
-        """From now on fsync does not return."""
+        """From now on neither fsync nor the reading of a directory returns."""
         self._hangs.touch()
 
     def mend(self) -> None:

@@ -1,6 +1,7 @@
 /* Preloaded into a daemon: while the file $FAULTY_DISK_SWITCH exists, nothing below $FAULTY_DISK becomes durable; while
-   $FAULTY_DISK_SWITCH.hangs does, whoever wants that waits. */
+   $FAULTY_DISK_SWITCH.hangs does, whoever wants that waits, or to read a directory there. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -35,6 +36,14 @@ static int synced(const char *name, int fd)
         return real(fd);
     errno = EIO;
     return -1;
+}
+
+DIR *fdopendir(int fd)
+{
+    DIR *(*real)(int) = (DIR *(*)(int))dlsym(RTLD_NEXT, "fdopendir");
+    while (is_on(fd, ".hangs"))
+        usleep(10000);
+    return real(fd);
 }
 
 int fsync(int fd)

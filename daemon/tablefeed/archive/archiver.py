@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from tablefeed.archive.way import Way
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, LeaseLost
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready, printable
+from tablefeed.threads import Threads
 
 COPIES = 2
 """Copies to another file system at a time."""
@@ -160,7 +161,8 @@ class Archiver:
         self._holds = holds
         self._disk = disk or Disk()
         self._batcher: Batcher[Job, Moved | None] = Batcher(self._quick, executor=executor, max_batch=_BATCH)
-        self._copies = ThreadPoolExecutor(COPIES, thread_name_prefix="copy")
+        self._copies = Threads(COPIES, "copy")
+        self._copying: set[Future[Moved]] = set()
         self._ending = threading.Event()
 
     async def move_delivered(
@@ -184,12 +186,16 @@ class Archiver:
         """End the renames that have been asked for, and cut off the copies."""
         self._ending.set()
         await self._batcher.close()
-        await asyncio.to_thread(self._copies.shutdown, cancel_futures=True)
+        self._copies.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*map(asyncio.wrap_future, [*self._copying]), return_exceptions=True)
 
     async def _run(self, job: Job) -> Moved:
         moved = await self._batcher.submit(job)
         if moved is None:
-            moved = await asyncio.get_running_loop().run_in_executor(self._copies, self._slow, job)
+            copying = self._copies.submit(self._slow, job)
+            self._copying.add(copying)
+            copying.add_done_callback(self._copying.discard)
+            moved = await asyncio.wrap_future(copying)
         return moved
 
     def _goes_on(self) -> bool:

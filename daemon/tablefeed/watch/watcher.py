@@ -20,6 +20,7 @@ from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from tablefeed import mounts
 from tablefeed.clock import steady
+from tablefeed.threads import Threads
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,15 @@ def _identity(root: str) -> _Identity:
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if os.access(root, os.R_OK | os.X_OK, effective_ids=True) else None
+
+
+def _first_look(root: Path) -> tuple[_Identity, Ended | None]:
+    """Which directory is to be watched, and why it cannot be. Blocks."""
+    watched = _identity(str(root))
+    if watched is None:
+        return None, RootMissing()
+    mount = mounts.holding(root)
+    return watched, NoEvents(mount.kind) if mount is not None and mount.is_network else None
 
 
 class Watcher:
@@ -135,6 +145,15 @@ class Watcher:
 
     async def _watch(self) -> Ended:
         loop = asyncio.get_running_loop()
+        # What may hang before the watch begins, in a thread that nobody waits for at the end. One that is in the midst
+        # of the watch itself, which is not Python, must be waited for.
+        looks = Threads(1, "tablefeed-look")
+        try:
+            watched, ended = await looks.call(_first_look, self._root)
+        finally:
+            looks.shutdown(wait=False)
+        if ended is not None:
+            return ended
         stop = threading.Event()
         thread = ThreadPoolExecutor(1, thread_name_prefix="tablefeed-watch")
 
@@ -143,20 +162,14 @@ class Watcher:
                 loop.call_soon_threadsafe(callback, *args)
 
         try:
-            return await loop.run_in_executor(thread, self._follow, stop, post)
+            return await loop.run_in_executor(thread, self._follow, watched, stop, post)
         finally:
             stop.set()
             thread.shutdown(wait=False)
 
-    def _follow(self, stop: threading.Event, post: Callable[..., None]) -> Ended:
+    def _follow(self, watched: _Identity, stop: threading.Event, post: Callable[..., None]) -> Ended:
         """Tell what changes until the watch ends. Runs in a thread of its own."""
         root = str(self._root)
-        watched = _identity(root)
-        if watched is None:
-            return RootMissing()
-        mount = mounts.holding(self._root)
-        if mount is not None and mount.is_network:
-            return NoEvents(mount.kind)
         try:
             try:
                 return self._tell_changes(self._changes(stop), root, watched, post)
