@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -38,13 +38,8 @@ class Front:
 
 
 _NO_FRONT = Front()
-
-
-class UnderWay(NamedTuple):
-    """A file that somebody works on, and the directory of its feed when that began; None: it was not served then."""
-
-    version: FileVersion
-    directory: Path | None
+UnderWay = tuple[FileVersion, Path | None]
+"""A file that somebody works on, and the directory of its feed when that began; None: it was not served then."""
 
 
 class QueuePort(Protocol):
@@ -116,6 +111,8 @@ class Dispatcher:
         self._lead = wall() - steady()
         self._wake = asyncio.Event()
         self._stopping = False
+        self.held_back: set[str] = set()
+        """Feeds of which nothing is claimed; `wake` tells that one is not in it any more."""
         self._ready: deque[Entry] = deque()
         self._workers: dict[int, tuple[UnderWay, asyncio.Task[None] | None]] = {}
         """Who works on each row now, and on which file."""
@@ -186,8 +183,7 @@ class Dispatcher:
         while self._ready:
             entry = self._ready.popleft()
             feed = self._feeds.get(entry.version.feed)
-            file = UnderWay(entry.version, feed.directory if feed else None)
-            self._workers[entry.id] = (file, asyncio.current_task())
+            self._workers[entry.id] = ((entry.version, feed.directory if feed else None), asyncio.current_task())
             try:
                 await self._work(entry)
             finally:
@@ -234,7 +230,8 @@ class Dispatcher:
     def _eligible(self, room: int) -> list[str]:
         """Feeds that may get a file now: without room those alone that have none in flight, often few of very many."""
         maybe = self._maybe if room else [feed for feed in self._maybe if feed not in self._in_flight]
-        return [feed for feed in maybe if feed in self._feeds and feed not in self._paused]
+        held = self.held_back
+        return [feed for feed in maybe if feed in self._feeds and feed not in self._paused and feed not in held]
 
     async def _claim(self) -> list[Entry]:
         room = self._room()

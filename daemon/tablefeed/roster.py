@@ -89,8 +89,8 @@ class Roster(Generic[R]):
     async def change(self, feeds: Sequence[Feed]) -> Changes:
         """Serve these feeds from now on. What is being sent is finished as it was begun.
 
-        A feed that takes over files of another, or what it sends from another directory, takes files in when those that
-        are under way have ended, so that none is sent twice.
+        A feed that takes over files of another, or what it sends from another directory, begins when those that are
+        under way have ended, so that none is sent twice.
         """
         changes = compare(self._feeds, feeds)
         await self._end((*changes.removed, *changes.changed))
@@ -120,13 +120,18 @@ class Roster(Generic[R]):
     def _serve(self, feed: Feed, after: Collection[int]) -> None:
         if self._group is None:
             raise AssertionError("feeds are served after `start`")
-        running = self._run(self._intakes[feed.name], after)
+        if after:  # what it has queued itself, in an earlier life, may be what another sends now
+            self._dispatcher.held_back.add(feed.name)
+        running = self._run(feed.name, self._intakes[feed.name], after)
         self._tasks[feed.name] = self._group.create_task(running, name=f"intake {feed.name}")
 
-    async def _run(self, intake: R, after: Collection[int]) -> None:
+    async def _run(self, name: str, intake: R, after: Collection[int]) -> None:
         while not self._dispatcher.under_way.keys().isdisjoint(after):
             self._changed.clear()
             await self._changed.wait()
+        if after:
+            self._dispatcher.held_back.discard(name)
+            self._dispatcher.wake(name)
         await intake.run()
 
     async def _end(self, names: Collection[str]) -> None:
@@ -137,5 +142,6 @@ class Roster(Generic[R]):
             await asyncio.wait(tasks)
         for name in names:
             del self._intakes[name]
+            self._dispatcher.held_back.discard(name)
             self._gates.forget(name)
             self._forget(name)

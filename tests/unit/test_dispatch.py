@@ -245,10 +245,12 @@ async def test_a_paused_feed_starts_one_probe_and_the_others_go_on() -> None:
     await bench.stop(running)
 
 
-async def test_nothing_is_claimed_of_a_feed_that_somebody_has_paused_until_it_goes_on() -> None:
+@pytest.mark.parametrize("by", ["somebody", "a reload"])
+async def test_nothing_is_claimed_of_a_feed_that_is_paused_until_it_goes_on(by: str) -> None:
     """Also when its files become due meanwhile; the dispatcher sleeps, and the others go on."""
     bench = Bench(Queue(held=3, other=1), "held", "other")
-    bench.paused.add("held")
+    paused = bench.paused if by == "somebody" else bench.dispatcher.held_back
+    paused.add("held")
     running = asyncio.create_task(bench.dispatcher.run())
     await bench.until(1)
     bench.dispatcher.wake("held")
@@ -257,7 +259,7 @@ async def test_nothing_is_claimed_of_a_feed_that_somebody_has_paused_until_it_go
     assert bench.started == ["other"]
     assert {want.feed for claim in bench.queue.claims for want in claim} == {"other"}
     assert bench.turns < 10
-    bench.paused.clear()
+    paused.clear()
     bench.dispatcher.wake("held")
     await bench.until(4)
     await bench.stop(running)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tablefeed.dispatch import Dispatcher, UnderWay
+from tablefeed.dispatch import Dispatcher
 from tablefeed.gates import Gates, Place
 from tablefeed.model import ApiAccess, Entry, Feed, FileVersion
 from tablefeed.roster import Changes, Roster, compare
@@ -130,27 +130,32 @@ async def test_a_changed_feed_is_not_paused_any_more() -> None:
 async def test_a_feed_takes_nothing_in_before_what_is_sent_from_there_has_ended(
     then: list[Feed], waits: set[str]
 ) -> None:
-    """What is under way by another name or directory would be found, and sent, a second time; nobody else waits."""
+    """What is under way by another name or directory would be found, and sent, a second time; nobody else waits.
+
+    Nor is what the feed itself has queued of it in an earlier life claimed.
+    """
     bench = Bench(A, B)
     version = FileVersion("a", "sub/x.csv" if then[0].recursive else "x.csv", 1, 2, 3, 4)
-    bench.dispatcher._workers[7] = (UnderWay(version, A.directory), None)
+    bench.dispatcher._workers[7] = ((version, A.directory), None)
     async with asyncio.TaskGroup() as group:
         bench.roster.start(group)
         await bench.roster.change(then)
         for _ in range(10):
             await asyncio.sleep(0)
         assert {feed.name for feed in then} - {*+bench.running} == waits
+        assert bench.dispatcher.held_back == waits
         del bench.dispatcher._workers[7]
         bench.changed.set()
         while {*+bench.running} != {feed.name for feed in then}:
             await asyncio.sleep(0)
+        assert not bench.dispatcher.held_back
         bench.roster.stop()
 
 
 async def test_a_feed_that_is_renamed_twice_waits_all_the_same() -> None:
     """What is sent for the first name is neither name's of the second reload."""
     bench = Bench(A)
-    bench.dispatcher._workers[7] = (UnderWay(FileVersion("a", "x.csv", 1, 2, 3, 4), A.directory), None)
+    bench.dispatcher._workers[7] = ((FileVersion("a", "x.csv", 1, 2, 3, 4), A.directory), None)
     async with asyncio.TaskGroup() as group:
         bench.roster.start(group)
         await bench.roster.change([replace(A, name="second")])
