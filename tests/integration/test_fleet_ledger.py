@@ -824,3 +824,24 @@ async def test_claims_of_several_feeds_never_wait_for_each_other(site: Site) -> 
                 await asyncio.sleep(0.01)
             assert told == "1|1", "the other's alone is granted"
         assert await claiming == []
+
+
+async def test_what_happens_to_several_feeds_never_waits_for_each_other(site: Site) -> None:
+    """Whatever comes together in one commit, it holds no feed that another's wants while it waits for an earlier one.
+
+    So it is within one kind of change, and between kinds: files that come, and files that are delivered.
+    """
+    async with site.node("one") as one:
+        await one.know(["a", "b"], ["a", "b"])
+        await one.enqueue([version("0.csv", feed="b")])
+        [entry] = await one.claim([Want("b", Order.NAME, 1)])
+        with psycopg.connect(site.url.replace("+psycopg", ""), autocommit=True) as other:
+            with other.transaction():
+                other.execute("SELECT FROM feeds WHERE name = 'a' FOR UPDATE")
+                delivering = asyncio.create_task(one.uploaded(entry.id, RECEIPT))
+                coming = asyncio.create_task(one.enqueue([version("1.csv", feed=feed) for feed in ("b", "a")]))
+                await until(lambda: site.ask("SELECT 1 FROM pg_locks WHERE NOT granted"))
+                other.execute("SELECT FROM feeds WHERE name = 'b' FOR UPDATE NOWAIT")
+            assert (await delivering, await coming) == (True, 2)
+    assert site.ask("SELECT name FROM feeds WHERE arrived_at IS NOT NULL ORDER BY name").split() == ["a", "b"]
+    assert site.ask("SELECT name FROM feeds WHERE delivered_at IS NOT NULL") == "b"

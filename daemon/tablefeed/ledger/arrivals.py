@@ -63,7 +63,7 @@ def _enqueue(conn: sa.Connection, now: int, node: str, feed: str, versions: Sequ
     gone(conn, now, [(None, row_id) for row_id in replaced])
     # Another node may have seen the same file in this instant.
     count = sum(_ADD.each(conn, fresh))
-    feeds.arrived(conn, now, [(node, feed)])
+    feeds.arrived(conn, (node, feed))
     if postgres.is_postgres(conn) and not node:
         postgres.notify(conn, written(Queued(feed)))
     return count
@@ -110,6 +110,6 @@ def refuse(
         fresh = _row(node, version, now, State.REJECTED) | error_values(error, now)
         [[row_id]] = _ADD_REFUSED.each_told(conn, [fresh | {"closed_at": now, "left_in_place": True}])
         ids.append(row_id)
-        feeds.arrived(conn, now, [(node, version.feed)])
+        feeds.arrived(conn, (node, version.feed))
         outbox.put(conn, now, [notice])
     return ids

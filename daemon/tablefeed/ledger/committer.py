@@ -18,6 +18,7 @@ from tablefeed.clock import steady
 from tablefeed.errors import Conflict, DiskTrouble, LedgerRefused
 from tablefeed.ledger import engine, postgres
 from tablefeed.ledger.changes import Transition
+from tablefeed.ledger.feeds import happenings
 from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.outlast import LONGEST_WAIT, Outlast
 from tablefeed.ledger.transitions import again
@@ -197,7 +198,7 @@ class Committer(ABC):
     def _commit_kinds(self, ops: list[_Op], kinds: dict[Transition, list[int]]) -> list[Any]:
         results: list[Any] = [None] * len(ops)
         now = self._now()
-        with self._transaction() as conn:
+        with self._transaction() as conn, happenings(conn, now):
             for transition, indexes in kinds.items():
                 outcome = transition(conn, now, [ops[index][1] for index in indexes])
                 for index, result in zip(indexes, outcome, strict=True):

@@ -3,7 +3,8 @@
 These run in the caller's transaction like all transitions.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -85,25 +86,42 @@ def forget_with_nodes(conn: sa.Connection, before: int) -> None:
     conn.execute(sa.delete(announced).where(announced.c.node.not_in(sa.select(nodes.c.name)), ~told))
 
 
-_ARRIVED, _DELIVERED = (
-    Prepared(
+_HAPPENED = {
+    column: Prepared(
         sa.update(feeds)
         .where(feeds.c.name == sa.bindparam("feed"), feeds.c.node == sa.bindparam("on"))
         .values({column: sa.bindparam("now")})
     )
     for column in ("arrived_at", "delivered_at")
-)
+}
+_NOTED = "what has happened to feeds in this transaction"
 
 
-def arrived(conn: sa.Connection, now: int, keys: Collection[FeedKey]) -> None:
-    """Files of these feeds have come."""
-    _ARRIVED.each(conn, [{"on": node, "feed": name, "now": now} for node, name in sorted(keys)])
+@contextmanager
+def happenings(conn: sa.Connection, now: int) -> Iterator[None]:
+    """Note what happens to feeds within, and write it at the end: in one order, so that nodes do not wait in a ring.
+
+    All that deliver files of a shared feed write its row, in each of their commits.
+    """
+    noted: set[tuple[FeedKey, str]] = set()
+    info = conn.info  # a connection that breaks meanwhile has none any more
+    info[_NOTED] = noted
+    try:
+        yield
+    finally:
+        info.pop(_NOTED, None)
+    for (node, name), column in sorted(noted):
+        _HAPPENED[column].each(conn, [{"on": node, "feed": name, "now": now}])
 
 
-def delivered(conn: sa.Connection, now: int, keys: Collection[FeedKey]) -> None:
-    """Files of these feeds have been delivered."""
-    # In one order, so that two nodes do not wait for each other.
-    _DELIVERED.each(conn, [{"on": node, "feed": name, "now": now} for node, name in sorted(keys)])
+def arrived(conn: sa.Connection, key: FeedKey) -> None:
+    """Files of a feed have come. Only within `happenings`."""
+    conn.info[_NOTED].add((key, "arrived_at"))
+
+
+def delivered(conn: sa.Connection, key: FeedKey) -> None:
+    """Files of a feed have been delivered. Only within `happenings`."""
+    conn.info[_NOTED].add((key, "delivered_at"))
 
 
 def set_paused(conn: sa.Connection, now: int, items: Sequence[tuple[str, int | None, Notice | None]]) -> list[None]:

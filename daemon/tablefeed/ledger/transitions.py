@@ -96,8 +96,8 @@ def uploaded(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Deliver
         for receipt in [item.receipt]
     ]
     told = [*zip(items, _UPLOADED.each_told(conn, rows), strict=True)]
-    sent = {(row[0], row[1]) for (_, item), row in told if row is not None and item.duplicate_of is None}
-    feeds.delivered(conn, now, sent)
+    for key in {(row[0], row[1]) for (_, item), row in told if row is not None and item.duplicate_of is None}:
+        feeds.delivered(conn, key)
     outbox.put(conn, now, [item.notice for (_, item), row in told if row is not None])
     return [row is not None for _, row in told]
 
