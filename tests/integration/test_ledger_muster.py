@@ -9,7 +9,7 @@ import pytest
 from support.ledgers import Clock, joined, opened, version
 from support.postgres import Postgres
 from tablefeed.ledger import Ledger, Want
-from tablefeed.ledger.messages import Look, Message, PausesChanged, Queued, understood, written
+from tablefeed.ledger.messages import LONGEST, Look, Message, PausesChanged, Queued, understood, written
 from tablefeed.ledger.muster import REMEMBERED, Muster
 from tablefeed.ledger.reader import Reader
 from tablefeed.ledger.reports import written as written_troubles
@@ -160,9 +160,17 @@ async def test_what_is_paused_is_asked_of_the_ledger(url: str) -> None:
         assert await one.paused() == {}
 
 
-@pytest.mark.parametrize("message", [Queued("orders"), Look("orders"), Look("orders", ("a.csv",)), PausesChanged()])
+@pytest.mark.parametrize(
+    "message", [Queued("orders"), Look("orders"), Look("orders", ("a.csv", "b\udcff\n€.csv")), PausesChanged()]
+)
 def test_what_nodes_tell_each_other_is_understood_as_it_was_meant(message: Message) -> None:
     """And what another version says that this one does not know is nothing to it."""
     assert understood(written(message)) == message
     for strange in ('{"changed": "weather"}', "[]", "no JSON", "7"):
         assert understood(strange) is None
+
+
+@pytest.mark.parametrize("strange", ["[" * LONGEST, '["orders", ["a\\u0000.csv"]]', '["orders", ["\\ud800.csv"]]'])
+def test_what_somebody_else_tells_is_nothing(strange: str) -> None:
+    """NOTIFY needs no right: what has no end, or names what no file is called, ends no daemon."""
+    assert understood(strange) is None

@@ -63,7 +63,7 @@ def test_no_secret_is_told(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["no JSON", "7", "[]", "{}", '{"troubles": 7, "more": 1}', '{"troubles": [], "more": "x"}', "[" * 100]
+    "text", ["no JSON", "7", "[]", "{}", '{"troubles": 7, "more": 1}', '{"troubles": [], "more": "x"}', "[" * LONGEST]
 )
 def test_what_another_version_says_is_nothing(text: str) -> None:
     """Where it cannot be understood."""

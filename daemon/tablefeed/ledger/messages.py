@@ -5,7 +5,9 @@ then.
 """
 
 import json
+import os
 from dataclasses import dataclass
+from typing import Any
 
 LONGEST = 7_000
 """Bytes of one message; PostgreSQL takes 8,000."""
@@ -51,14 +53,22 @@ def understood(text: str) -> Message | None:
     """The message that was sent; None: it is of another version, or nobody's of ours."""
     try:
         parts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if parts == _PAUSES:
         return PausesChanged()
     match parts:
         case [str(feed)]:
             return Queued(feed)
-        case [str(feed), [*paths]] if all(isinstance(path, str) for path in paths):
+        case [str(feed), [*paths]] if all(map(_is_path, paths)):
             return Look(feed, tuple(paths))
         case _:
             return None
+
+
+def _is_path(told: Any) -> bool:
+    """Whether it may be the name of a file: whoever may connect to the database can tell nodes something."""
+    try:
+        return isinstance(told, str) and b"\0" not in os.fsencode(told)
+    except UnicodeEncodeError:
+        return False

@@ -51,7 +51,7 @@ def understood(text: str | None) -> Report:
         return NOTHING
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return NOTHING
     match told:
         case {"troubles": [*troubles], "more": int(more)}:
