@@ -436,6 +436,23 @@ async def test_open_files_follow_when_a_directory_becomes_shared_and_back(site: 
         assert len(await two.claim(want())) == 2
 
 
+async def test_a_file_that_another_has_queued_is_open_once_when_its_directory_becomes_shared(site: Site) -> None:
+    """The row that nobody would claim any more ends without its grant: as gone, or as archived where it was sent."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=True) as two:
+        await one.enqueue(files(3))
+        entries = await one.claim(want())
+        for entry in entries:
+            await one.granted(entry.id, GRANT)
+        assert await one.uploaded(entries[1].id, RECEIPT)
+        for entry in entries[1:]:
+            await one.failed(Failure(entry.id, ERROR, site.clock.ms, counts=True, keep_grant=True))
+        await two.enqueue(files(3))
+        await one.know(["orders"], ["orders"])
+        told = "SELECT path, state, closed_at > 0, grant_url IS NULL FROM files WHERE node = 'one' ORDER BY id"
+        assert site.ask(told).split() == ["0.csv|uploading||f", "1.csv|archived|t|t", "2.csv|gone|t|t"], "one is held"
+        assert len(await two.claim(want())) == 3
+
+
 async def test_what_a_node_that_is_over_was_to_tell_is_told_by_another(site: Site) -> None:
     """Of shared feeds, also where it ended in good order and its name does not come back; of its own it waits."""
     now = Steady()

@@ -196,7 +196,7 @@ class Member:
         """
         for shared, own, told in items:
             self._shared, self._told = frozenset(shared), frozenset(told)
-            nodes.adopt(conn, self.name, shared, own)
+            nodes.adopt(conn, now, self.name, shared, own)
         # Others may share what is not shared here any more.
         self.leave_scans(conn, now, [*self._scans - self._shared])
         return [None for _ in items]

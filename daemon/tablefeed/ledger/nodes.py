@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from tablefeed import __version__
 from tablefeed.ledger import postgres
-from tablefeed.ledger.changes import put_back_all
+from tablefeed.ledger.changes import NO_GRANT, put_back_all
 from tablefeed.ledger.feeds import forget_own, forget_with_nodes
 from tablefeed.ledger.schema import files, is_left, is_open, nodes
+from tablefeed.model import State
 
 NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
 """Unix milliseconds on the database's clock."""
@@ -163,7 +164,7 @@ def alive(conn: sa.Connection) -> list[str]:
     return [node.name for node in known if node.lives(now) or postgres.holds_name(conn, node.name)]
 
 
-def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collection[str]) -> None:
+def adopt(conn: sa.Connection, now: int, name: str, shared: Collection[str], own: Collection[str]) -> None:
     """Let the rows of feeds whose directory is shared by now be everybody's, and of others this node's.
 
     Those are the open ones, and those whose file was left where it was dropped, by which it is known again. Which feeds
@@ -185,3 +186,12 @@ def adopt(conn: sa.Connection, name: str, shared: Collection[str], own: Collecti
         mine = (files.c.node == before) & files.c.feed.in_(feeds)
         conn.execute(sa.update(files).where(is_open, mine, ~taken).values(node=after))
         conn.execute(sa.update(files).where(is_left, mine).values(node=after))
+    _end_those_of(conn, now, name, shared)
+
+
+def _end_those_of(conn: sa.Connection, now: int, name: str, shared: Collection[str]) -> None:
+    """End the rows of a node whose file is everybody's under another row: nobody claims them any more."""
+    was_sent = files.c.state == State.UPLOADED.value
+    ended = sa.case((was_sent, State.ARCHIVED.value), else_=State.GONE.value)
+    mine = (files.c.node == name) & files.c.feed.in_(shared) & files.c.owner.is_(None)
+    conn.execute(sa.update(files).where(is_open, mine).values(state=ended, closed_at=now, **NO_GRANT))
