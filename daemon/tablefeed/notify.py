@@ -298,5 +298,6 @@ def _reasons(dropped: Dropped) -> list[tuple[str, int]]:
         ("the feed has no notify_url any more", dropped.unserved),
         ("its receiver has not taken it for too long", dropped.old),
         (f"more than {MOST} waited", dropped.surplus),
+        ("the node that was to tell it is known no more", dropped.forsaken),
     ]
     return [(reason, count) for reason, count in told if count]

@@ -18,6 +18,7 @@ from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
 from tablefeed.ledger import Closing, Failure, Ledger, Purge, Want, engine, nodes, postgres
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.nodes import KEPT
+from tablefeed.ledger.outbox import Bounds, Dropped
 from tablefeed.model import Entry, FileVersion, Notice, Order, State
 
 LEASE = 60.0
@@ -783,6 +784,53 @@ async def test_what_is_known_of_the_feeds_of_a_node_goes_with_it(site: Site) -> 
         assert site.ask("SELECT node FROM feeds ORDER BY 1").split() == ["coming", "pod-2", "pod-3"]
         assert site.ask("SELECT node FROM announced") == "pod-2"
         assert await pod.paused() == {"orders": 7}
+
+
+async def closed(ledger: Ledger, path: str, feed: str = "orders") -> None:
+    """A file that is delivered and lies in the archive."""
+    await ledger.enqueue([version(path, feed=feed)])
+    [entry] = await ledger.claim([Want(feed, Order.NAME, 1)])
+    await ledger.uploaded(entry.id, RECEIPT)
+    await ledger.archived(Closing(entry.id, f"/archive/{path}"))
+
+
+async def test_what_happened_on_a_node_that_is_known_no_more_is_forgotten_by_any(site: Site) -> None:
+    """Its history and its old events would be kept for ever; a file that was left in its place would be sent again.
+
+    While it is known, or has yet to come, nobody but itself knows what of it is needed.
+    """
+    for name in ("pod-1", "pod-2", "coming"):
+        async with site.node(name, shared=False) as pod:
+            await closed(pod, f"{name}.csv")
+            await pod.refuse(version("left.csv"), REFUSED)
+            await pod.outbox.announce("orders", "delivery", Notice("orders", "feed.paused", name, "{}", name))
+    site.ask("DELETE FROM nodes WHERE name = 'coming'")
+    site.ask(f"UPDATE nodes SET seen_at = seen_at - {KEPT} WHERE name = 'pod-1'")  # noqa: S608 - a number
+    site.clock.now += KEPT / 1000
+    site.ask("UPDATE feeds SET arrived_at = 9999999999999 WHERE node = 'coming'")
+    bounds = Bounds(("orders",), site.clock.ms, 100, 100)
+    async with site.node("pod-3") as pod:
+        assert await pod.purge(Purge(site.clock.ms, 100, ("orders",))) == 1
+        assert site.ask("SELECT path FROM files ORDER BY id").split() == [
+            *("left.csv", "pod-2.csv", "left.csv", "coming.csv", "left.csv")
+        ]
+        assert await pod.outbox.bound(replace(bounds, since=bounds.since - KEPT)) == {}, "they are not old yet"
+        assert await pod.outbox.bound(bounds) == {"orders": Dropped(forsaken=2)}
+        assert site.ask("SELECT event_id FROM outbox") == "pod-2"
+
+
+async def test_the_history_of_a_shared_feed_is_forgotten_by_those_that_serve_it(site: Site) -> None:
+    """Only they know which archived files are still to be removed; where nobody serves it, any node does it."""
+    async with site.node("one") as one, site.node("two", shared=False) as two:
+        await one.know(["orders", "stock"], ["orders", "stock"])
+        await two.know(["own"])
+        await closed(one, "a.csv")
+        await closed(one, "b.csv", "stock")
+        site.clock.now += 10
+        assert await two.purge(Purge(site.clock.ms, 100)) == 0
+        assert await one.purge(Purge(site.clock.ms, 100, ("orders",))) == 1
+        await one.know(["stock"], ["stock"])
+        assert await two.purge(Purge(site.clock.ms, 100)) == 1
 
 
 async def test_a_feed_that_is_new_on_a_node_is_paused_as_on_the_others(site: Site) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger.queries import CHUNK
-from tablefeed.ledger.schema import FeedKey, announced, outbox
+from tablefeed.ledger.schema import FeedKey, announced, nodes, outbox
 from tablefeed.model import Notice
 from tablefeed.retry import LONGEST_ASKED
 
@@ -67,6 +67,8 @@ class Dropped:
     """The feed has no webhook any more."""
     old: int = 0
     surplus: int = 0
+    forsaken: int = 0
+    """The node that was to tell them is known no more."""
 
 
 def put(conn: sa.Connection, now: int, notices: Iterable[Notice | None]) -> None:
@@ -162,7 +164,19 @@ def _bounded(conn: sa.Connection, bounds: Bounds) -> dict[str, Dropped]:
         if reasons:
             forget(conn, 0, [[*reasons]])
             found[feed] = Dropped(**Counter(reasons.values()))
+    for feed, count in (_forsaken(conn, bounds) if bounds.node else {}).items():
+        found[feed] = replace(found.get(feed, Dropped()), forsaken=count)
     return found
+
+
+def _forsaken(conn: sa.Connection, bounds: Bounds) -> Counter[str]:
+    """Drop old events of nodes that are known no more, which nobody else would; returns how many, by feed."""
+    of_nobody = (outbox.c.node != "") & outbox.c.node.not_in(sa.select(nodes.c.name))
+    old = sa.select(outbox.c.id, outbox.c.feed).where(of_nobody, outbox.c.created_at < bounds.since)
+    # Several nodes may be at it.
+    rows = conn.execute(old.order_by(outbox.c.id).limit(bounds.limit).with_for_update(skip_locked=True)).all()
+    forget(conn, 0, [[row.id for row in rows]])
+    return Counter(row.feed for row in rows)
 
 
 def _last_of_surplus(conn: sa.Connection, node: str, feed: str, most: int) -> int:

@@ -1,13 +1,15 @@
 """What is changed of closed rows: where their files are by now, and when they are forgotten."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from tablefeed.ledger.changes import change
-from tablefeed.ledger.schema import datasets, files, is_closed, is_left
+from tablefeed.ledger.queries import CHUNK
+from tablefeed.ledger.schema import datasets, feeds, files, is_closed, is_left, nodes
 from tablefeed.model import State
 
 
@@ -20,7 +22,10 @@ class Purge:
     kept: tuple[str, ...] = ()
     """Feeds whose archived files are removed one day: until then their rows are needed."""
     places: tuple[str, ...] = ()
-    """In whose directories the files lie; none: everywhere. Others' settings are not known here."""
+    """In whose directories files lie that may be touched here; none: there is no fleet, and all are.
+
+    Rows elsewhere go with those of nodes that are known no more.
+    """
 
 
 def keep_dataset(conn: sa.Connection, now: int, items: Sequence[tuple[str, str, str, str]]) -> list[None]:
@@ -62,12 +67,35 @@ def purge(conn: sa.Connection, now: int, items: Sequence[Purge]) -> list[int]:
     for item in items:
         to_remove = files.c.feed.in_(item.kept) & files.c.destination.is_not(None) & files.c.removed_at.is_(None)
         delivered = files.c.state.in_([State.ARCHIVED.value, State.SKIPPED.value])
+        done = ~(to_remove & delivered)
         doomed = (
             sa.select(files.c.id)
-            .where(is_closed, files.c.closed_at < item.before, ~is_left, ~(to_remove & delivered))
-            .where(*([files.c.node.in_(item.places)] if item.places else []))
+            .where(is_closed, files.c.closed_at < item.before, ~is_left)
+            .where((_looked_after(conn, item.places) & done) | _nobodys() if item.places else done)
             .order_by(files.c.closed_at)
             .limit(item.limit)
+            .with_for_update(skip_locked=True)  # several nodes may be at it
         )
-        counts.append(conn.execute(sa.delete(files).where(files.c.id.in_(doomed))).rowcount)
+        ids = conn.execute(doomed).scalars().all()
+        for start in range(0, len(ids), CHUNK):
+            conn.execute(sa.delete(files).where(files.c.id.in_(ids[start : start + CHUNK])))
+        counts.append(len(ids))
     return counts
+
+
+def _looked_after(conn: sa.Connection, places: Collection[str]) -> sa.ColumnElement[bool]:
+    """The rows that lie in these places, but for those of shared feeds that other nodes alone serve: their settings are
+    not known here."""
+    here, elsewhere = set[str](), set[str]()
+    for name, served in conn.execute(sa.select(nodes.c.name, nodes.c.feeds)):
+        (here if name in places else elsewhere).update(json.loads(served))
+    shared = conn.execute(sa.select(feeds.c.name).where(feeds.c.node == "")).scalars()
+    others = [name for name in shared if name in elsewhere and name not in here]
+    return files.c.node.in_(places) & ~((files.c.node == "") & files.c.feed.in_(others))
+
+
+def _nobodys() -> sa.ColumnElement[bool]:
+    """The rows of nodes that are known no more, which would be kept for ever: pods have a new name each time."""
+    of_known = files.c.node.in_(sa.select(nodes.c.name))
+    known = sa.exists().where(feeds.c.node == files.c.node, feeds.c.name == files.c.feed)
+    return (files.c.node != "") & ~of_known & ~known
