@@ -290,4 +290,5 @@ def _intake(settings: Settings, inbox: Inbox, others: Others, links: Links, feed
         on_recovered=links.recovered(feed.name),
         delivering=links.delivering,
         others=others if feed.shared else NOBODY,
+        holds=inbox.can_hold(feed.name),
     )

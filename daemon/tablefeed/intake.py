@@ -53,6 +53,7 @@ class Intake:
         on_recovered: Callable[[], None],
         delivering: Callable[[], bool] = lambda: False,
         others: Others = NOBODY,
+        holds: Callable[[str], bool] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tick: float = 5.0,
     ) -> None:
@@ -61,7 +62,8 @@ class Intake:
         `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name when files
         may have become due; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
 
-        `delivering`: whether files are on their way now. `others`: the nodes that have the directory as well.
+        `delivering`: whether files are on their way now. `others`: the nodes that have the directory as well. `holds`:
+        which paths the ledger can hold; None: any.
         """
         self._feed = feed
         self._rescan = rescan
@@ -79,7 +81,7 @@ class Intake:
         self._rules = Rules.of(feed)
         self._judge = Judge(feed, self._rules, clock=WatchedClock(clock, steady), pause=tick)
         self._seen = Seen(feed, ledger, self._judge, LIMIT, in_thread=self._in_thread, on_queued=on_queued)
-        self._selection = Selection(feed)
+        self._selection = Selection(feed, holds)
         self.takes = self._selection.takes
         """Whether a path, relative to the feed's directory, is that of one of its files."""
         self._hints: dict[str, None] = {}

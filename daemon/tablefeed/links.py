@@ -32,6 +32,7 @@ class Inbox:
         """What is refused goes through the pipeline, all else to the ledger."""
         self._news = news
         self.unknown = ledger.unknown
+        self.can_hold = ledger.can_hold
         self._ledger = ledger
         self._pipeline = pipeline
 

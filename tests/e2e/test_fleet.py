@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
+from string import ascii_letters
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -134,6 +136,23 @@ async def test_one_node_delivers_from_a_ledger_on_postgresql(fleet: Fleet) -> No
         await fleet.until_archived(20)
         assert await running_nodes["north"].end() == 0
     fleet.assert_clean(20)
+
+
+async def test_a_path_that_no_index_takes_stops_only_itself(fleet: Fleet) -> None:
+    """It stays where it is, which the log says once; all others go on. Events tell of it, and scans."""
+    deep = fleet.drop.joinpath(*("".join(Random(1).choices(ascii_letters, k=250)) for _ in range(11)))
+    async with running_daemon(fleet.site("north", recursive=True).config) as daemon:
+        await daemon.until_event("ready")
+        deep.mkdir(parents=True)
+        rename_in(deep, "long.csv", b"7,x\n")
+        fleet.put(3)
+        await fleet.until_archived(3)
+        await daemon.until_event("not_scanned")
+        assert await daemon.end() == 0
+    [told] = daemon.named("not_scanned")
+    assert (told["path"], "shorten it" in told["reason"]) == (f"{deep.relative_to(fleet.drop)}/long.csv", True)
+    assert (deep / "long.csv").exists()
+    fleet.assert_clean(3)
 
 
 async def senders_by_history(site: Site) -> dict[str, str]:

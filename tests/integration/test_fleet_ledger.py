@@ -1,9 +1,12 @@
 """What several nodes may do to one ledger, and what one may not do any more when its lease is over."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from random import Random
+from string import ascii_letters, digits
 from typing import Any
 
 import psycopg
@@ -406,6 +409,21 @@ async def test_nodes_with_directories_of_their_own_do_not_meet(site: Site) -> No
         assert await two.purge(Purge(site.clock.ms, 100)) == 0
         assert await one.purge(Purge(site.clock.ms, 100)) == 3
         assert {entry.version.path for entry in await two.claim(want())} == {"0.csv", "1.csv", "2.csv"}
+
+
+async def test_a_path_is_queued_and_refused_up_to_what_an_index_takes(site: Site) -> None:
+    """Whatever it consists of: bytes that are no UTF-8 take four each as they are stored, and nothing is compressed."""
+    sign = Random(1)
+    for shared in (True, False):
+        async with site.node("one", shared=shared) as one:
+            holds = one.can_hold("orders")
+            assert holds is not None
+            for signs in (ascii_letters + digits, [chr(0xDC80 + byte) for byte in range(128)], "\\\x01€äß"):
+                path = "".join(sign.choices(signs, k=4_000))
+                longest = bisect_left(range(4_000), True, key=lambda length: not holds(path[:length])) - 1
+                assert 600 < longest < 2_600
+                assert await one.enqueue([version(path[:longest])]) == 1
+                await one.refuse(version(path[: longest - 1]), REFUSED)
 
 
 async def test_a_dead_nodes_own_files_wait_for_it(site: Site) -> None:

@@ -1,10 +1,11 @@
 """What is asked and kept beside a file's way: of closed rows, of datatables, of feeds."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
-from tablefeed.ledger import feeds, muster, queries, upkeep
+from tablefeed.ledger import feeds, muster, queries, schema, upkeep
 from tablefeed.ledger.committer import Committer
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.queries import Cursor, Kept
@@ -23,6 +24,10 @@ class Books(Committer):
     def _whose(self, feed: str) -> str:
         """On which node the feed's directory is; empty: on all, or there is no fleet."""
         return self._nodes.get(feed, "")
+
+    def can_hold(self, feed: str) -> Callable[[str], bool] | None:
+        """What tells, on any thread, which paths of a feed can have a row; None: all."""
+        return partial(schema.can_hold, self._places[-1], feed) if self._places else None
 
     async def purge(self, order: Purge) -> int:
         """Delete old closed rows that nobody needs; returns how many."""

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
     literal_column,
 )
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Dialect, default
 from sqlalchemy.types import TypeDecorator
 
 HEAD = "0008"
@@ -47,6 +47,20 @@ class FsPath(TypeDecorator[str]):
             return value
         parts = value.split("\\\\")
         return "\\".join(_unescape(part) for part in parts)
+
+
+INDEXED = 2_600
+"""Bytes of a node, a feed and a path together that PostgreSQL takes into an index, with room for what it adds."""
+
+
+def can_hold(node: str, feed: str, path: str) -> bool:
+    """Whether PostgreSQL takes a path of a feed into its indexes."""
+    room = INDEXED - len(node) - len(feed)
+    # Most are far from it: no sign of a name takes more than four bytes as it is stored.
+    return 4 * len(path) <= room or len((_STORED.process_bind_param(path, _DIALECT) or "").encode()) <= room
+
+
+_STORED, _DIALECT = FsPath(), default.DefaultDialect()
 
 
 def _unescape(text: str) -> str:

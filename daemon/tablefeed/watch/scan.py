@@ -49,8 +49,9 @@ class Selection:
     hidden directories, and those that the feed moves its files to.
     """
 
-    def __init__(self, feed: Feed) -> None:
-        """Compile the feed's patterns."""
+    def __init__(self, feed: Feed, holds: Callable[[str], bool] | None = None) -> None:
+        """Compile the feed's patterns. `holds` tells which paths the ledger can hold; None: any."""
+        self.holds = holds
         self._recursive = feed.recursive
         self.fits = _compile(feed.include, feed.exclude).fullmatch
         """Whether a relative path is that of one of the feed's files, given that its directory is entered."""
@@ -59,7 +60,7 @@ class Selection:
 
     def takes(self, path: str) -> bool:
         """Whether a relative path is that of one of the feed's files."""
-        return self.fits(path) is not None and self._reaches(path)
+        return self.fits(path) is not None and self._reaches(path) and (self.holds is None or self.holds(path))
 
     def enters(self, path: str) -> bool:
         """Whether a directory at a relative path is looked into."""
@@ -210,7 +211,7 @@ def _fill(
 
     Returns whether that was all; False: the batch is full.
     """
-    files, problems, fits = batch.entries, batch.problems, selection.fits
+    files, problems, fits, holds = batch.entries, batch.problems, selection.fits, selection.holds
     prefix = f"{directory}/" if directory else ""
     for entry in entries:
         path = prefix + entry.name
@@ -219,8 +220,12 @@ def _fill(
                 directories.append(path)
             elif selection.misses(path):
                 problems.append(Problem(path, _kind(stat.S_IFDIR)))
-        elif fits(path):
+        elif not fits(path):
+            pass
+        elif holds is None or holds(path):
             _see(batch, entry, path)
+        else:
+            problems.append(Problem(path, "its path is longer than an index of PostgreSQL takes: shorten it"))
         if len(files) + len(problems) >= BATCH:
             return False
     return True
