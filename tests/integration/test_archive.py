@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -884,6 +885,50 @@ async def test_no_thread_of_a_move_is_waited_for_when_the_process_ends(root: Pat
     assert set(threads.values()) == {True}
     assert len(threads) == 2
     assert books(root, elsewhere) == {str(elsewhere / "orders.csv"): CONTENT}
+
+
+@pytest.mark.parametrize("step", ["write", "seal"])
+async def test_a_copy_ends_where_another_node_has_its_file(root: Path, elsewhere: Path, step: str) -> None:
+    """A node that stood still in the midst of it goes on while another copies, to a file of the same hidden name.
+
+    It neither puts the half of a copy into the archive, nor removes that or the file.
+    """
+    feed = feed_at(root, archive=str(elsewhere))
+    version = drop(feed, "orders.csv", LARGE)
+    other_at_it, other = Barrier(), HookedDisk(write=Once(lambda: other_at_it()))
+    with ThreadPoolExecutor(1) as elsewhere_too:
+        others: list[Future[Moved]] = []
+
+        def stand_still() -> None:
+            others.append(elsewhere_too.submit(lambda: asyncio.run(move(feed, version, other, LARGE))))
+            other_at_it.await_held(1)
+
+        disk = HookedDisk(None, **{step: Once(stand_still)})
+        try:
+            async with archiving(disk, holds=lambda _: not others) as archiver:
+                with pytest.raises(DiskTrouble, match="its lease may be over"):
+                    await archiver.move_delivered(feed, 7, version, UPLOADED_AT, md5(LARGE))
+        finally:
+            other_at_it.open()
+    assert others[0].result().destination == str(elsewhere / "orders.csv")
+    assert books(root, elsewhere) == {str(elsewhere / "orders.csv"): LARGE}
+    assert (elsewhere / "orders.csv").stat().st_mtime_ns == version.mtime_ns
+
+
+async def test_a_copy_that_nobody_waits_for_is_dropped(root: Path, elsewhere: Path) -> None:
+    """Its work was broken off, since its lease was found to be over; a new one says nothing of what was done before."""
+    feed = feed_at(root, archive=str(elsewhere))
+    version = drop(feed, "orders.csv", LARGE)
+    barrier = Barrier()
+    async with archiving(HookedDisk(write=barrier)) as archiver:
+        copy = asyncio.create_task(archiver.move_delivered(feed, 7, version, UPLOADED_AT))
+        await asyncio.to_thread(barrier.await_held, 1)
+        copy.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copy
+        barrier.open()
+        await asyncio.to_thread(archiver._copies.shutdown)
+    assert books(root, elsewhere) == {str(root / "orders.csv"): LARGE}
 
 
 @pytest.mark.parametrize("where", ["archive", "delete"])

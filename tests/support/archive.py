@@ -63,10 +63,10 @@ def other_file_system(than: Path) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def archiving(disk: Disk | None = None) -> AsyncIterator[Archiver]:
+async def archiving(disk: Disk | None = None, holds: Callable[[int], bool] = lambda _: True) -> AsyncIterator[Archiver]:
     """An archiver with a thread of its own."""
     with ThreadPoolExecutor(1) as executor:
-        archiver = Archiver(executor, disk)
+        archiver = Archiver(executor, disk, holds)
         try:
             yield archiver
         finally:

@@ -144,7 +144,7 @@ def _attempt(job: Job, step: Callable[[], T]) -> T | DeliveryError:
         return error
     except CutOff:
         return DiskTrouble(
-            printable(job.target), "the copy was cut off, since the daemon ends; the next start makes it"
+            printable(job.target), "the copy was cut off, as the daemon ends or its lease may be over: it is made later"
         )
 
 
@@ -156,7 +156,8 @@ class Archiver:
     ) -> None:
         """`executor` runs the renames, one batch at a time; copies have threads of their own.
 
-        `holds` is asked on those threads, just before a move, whether the row of a file is this daemon's still.
+        `holds` is asked on those threads, just before a move and during a copy, whether the row of a file is this
+        daemon's still.
         """
         self._holds = holds
         self._disk = disk or Disk()
@@ -192,10 +193,14 @@ class Archiver:
     async def _run(self, job: Job) -> Moved:
         moved = await self._batcher.submit(job)
         if moved is None:
-            copying = self._copies.submit(self._slow, job)
+            left = threading.Event()
+            copying = self._copies.submit(self._slow, job, left.is_set)
             self._copying.add(copying)
             copying.add_done_callback(self._copying.discard)
-            moved = await asyncio.wrap_future(copying)
+            try:
+                moved = await asyncio.wrap_future(copying)
+            finally:
+                left.set()  # a copy that nobody waits for any more may be another node's by now
         return moved
 
     def _goes_on(self) -> bool:
@@ -221,8 +226,8 @@ class Archiver:
             raise LeaseLost(printable(job.source))
         return step()
 
-    def _slow(self, job: Job) -> Moved:
-        move = Move(job, self._disk, self._goes_on)
+    def _slow(self, job: Job, is_left: Callable[[], bool]) -> Moved:
+        move = Move(job, self._disk, lambda: self._goes_on() and not is_left() and self._holds(job.entry_id))
 
         def move_and_sync() -> Moved:
             try:

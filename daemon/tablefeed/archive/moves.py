@@ -207,7 +207,8 @@ def copy(disk: Disk, source: StrPath, target: StrPath, version: FileVersion, goe
             disk.seal(fd, before.st_mode & 0o777, (before.st_atime_ns, before.st_mtime_ns))
         except Exception:
             with suppress(OSError):
-                disk.unlink(target)
+                if os.path.samestat(os.fstat(fd), os.lstat(target)):  # and not another node's by now
+                    disk.unlink(target)
             raise
         finally:
             os.close(fd)

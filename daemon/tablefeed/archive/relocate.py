@@ -15,7 +15,7 @@ from typing import assert_never
 
 from tablefeed.archive.job import Action, Job, Moved
 from tablefeed.archive.marker import Marker
-from tablefeed.archive.moves import Disk, Replaced, copy, lstat, md5_of, resembles, same_file, within
+from tablefeed.archive.moves import CutOff, Disk, Replaced, copy, lstat, md5_of, resembles, same_file, within
 from tablefeed.archive.report import REPORT_SUFFIX, Report
 from tablefeed.archive.shelf import Shelf
 from tablefeed.archive.way import Way
@@ -28,7 +28,8 @@ class Move:
     """A job while it is done. All methods raise OSError, DiskTrouble and FeedBlocked."""
 
     def __init__(self, job: Job, disk: Disk, goes_on: Callable[[], bool], way: Way | None = None) -> None:
-        """`goes_on` says whether a long copy may go on; `way` is the job's, where other moves share it."""
+        """`goes_on` says whether a long copy may go on, and what it leads to be done; `way` is the job's, where other
+        moves share it."""
         self.job = job
         self.touched: set[str] = set()
         """Directories that hold names which are not durable yet."""
@@ -196,14 +197,21 @@ class Move:
         final = self._complete_copy(here) or self._copy(here)
         self.touched.add(self.job.target)
         self.sync()
+        self._require_to_go_on()
         if here == self._taken or self._take():
             self._require_closed()
             self._disk.unlink(self._taken)
         return self._finish(final)
 
+    def _require_to_go_on(self) -> None:
+        """Copying takes long: another node may have the file by now, and a copy of its own under the same name."""
+        if not self._goes_on():
+            raise CutOff
+
     def _copy(self, here: str) -> str:
         job = self.job
         md5 = copy(self._disk, here, self._temp, job.version, self._goes_on)
+        self._require_to_go_on()
         try:
             if job.md5 is not None and md5 != job.md5:
                 raise DiskTrouble(
