@@ -227,6 +227,10 @@ def stale_since(expect_every: float, arrived_at: int | None, known_at: int, now:
 _FEEDS_NAMED = 5
 _NODES_NAMED = 3
 """Of each state, and of each feed."""
+_FEWER_NAMED = ((2, 1), (0, 0))
+"""Feeds and nodes where those would make the headline too long; where these do too, feeds are counted."""
+_HEADLINE = 140
+"""Characters of a headline that still is one on a phone."""
 _LABELS = {
     FeedState.UNUSABLE: "directory unusable",
     FeedState.BLOCKED: "blocked",
@@ -242,37 +246,50 @@ def headline(snapshot: Snapshot) -> str:
         return f"the ledger cannot be read: {snapshot.ledger_problem}"
     if snapshot.ledger_held_up:
         return f"the ledger cannot be written: {snapshot.ledger_held_up}"
+    text = _told(snapshot, _FEEDS_NAMED, _NODES_NAMED)
+    for feeds, nodes in _FEWER_NAMED:
+        if len(text) > _HEADLINE:
+            text = _told(snapshot, feeds, nodes)
+    return text or "all is well"
+
+
+def _told(snapshot: Snapshot, feeds: int, nodes: int) -> str:
     parts = ["ending: uploads in flight are finished"] if snapshot.draining else []
-    missed = ", ".join(node.name for node in snapshot.fleet.missed)
-    if missed:
-        parts.append(f"files wait for a node that is away: {missed}")
-    parts += states_of(snapshot.feeds)
+    missed = [node.name for node in snapshot.fleet.missed]
+    if len(missed) == 1:
+        parts.append(f"files wait for a node that is away: {missed[0]}")
+    elif missed:
+        parts.append(f"files wait for nodes that are away: {_listed(missed, feeds, 'nodes')}")
+    parts += states_of(snapshot.feeds, feeds, nodes)
     refused = sum(feed.refused for feed in snapshot.feeds)
     if refused:
         parts.append(f"{refused} {'file' if refused == 1 else 'files'} refused")
-    return "; ".join(parts) or "all is well"
+    return "; ".join(parts)
 
 
-def states_of(feeds: Sequence[FeedStatus]) -> list[str]:
-    """Which of these feeds are not well, in words, the worst first."""
+def states_of(feeds: Sequence[FeedStatus], named: int = _FEEDS_NAMED, nodes: int = _NODES_NAMED) -> list[str]:
+    """Which of these feeds are not well, in words, the worst first: so many by name, each with so many nodes."""
     return [
-        f"{label}: {_listed(names, _FEEDS_NAMED)}"
+        f"{label}: {_listed(names, named, 'feed' if len(names) == 1 else 'feeds')}"
         for state, label in _LABELS.items()
-        if (names := [called(feed) for feed in feeds if feed.state is state])
+        if (names := [called(feed, nodes) for feed in feeds if feed.state is state])
     ]
 
 
-def _listed(names: Sequence[str], most: int) -> str:
+def _listed(names: Sequence[str], most: int, kind: str) -> str:
+    """The first names and how many more there are; or only how many, of which kind, where none is to be named."""
+    if not most:
+        return f"{len(names)} {kind}"
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
 
 
-def called(feed: FeedStatus) -> str:
-    """A feed's name, and where it is as it is if that is on other nodes alone."""
+def called(feed: FeedStatus, most: int = _NODES_NAMED) -> str:
+    """A feed's name, and where it is as it is if that is on other nodes alone, of which so many are named."""
     nodes = [trouble.node for trouble in feed.troubles if _STATE_OF[trouble.kind] is feed.state]
     if not nodes or "" in nodes:
         return feed.name
-    return f"{feed.name} on {_listed(nodes, _NODES_NAMED)}"
+    return f"{feed.name} on {_listed(nodes, most, 'nodes')}"
 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:

@@ -82,6 +82,19 @@ def test_the_headline_says_that_all_is_well_only_when_nobody_needs_to_look() -> 
     assert headline(snapshot(feed("a"), draining=True)).startswith("ending")
 
 
+def test_a_headline_that_would_grow_too_long_names_fewer_and_then_counts() -> None:
+    """A phone shows it in a few lines, however many feeds are in trouble and however long names are."""
+    here, node = "purchase-orders-europe", "frankfurt-export-host-07.plants.example.com"
+    long = [feed(f"{here}-{number}", FeedState.BLOCKED, refused=1) for number in range(12)]
+    assert headline(snapshot(*long)) == f"blocked: {here}-0, {here}-1 and 10 more; 12 files refused"
+    blocked = tuple(Trouble(Kind.DELIVERY, "refused", "mend it", node=f"{number}.{node}") for number in range(9))
+    away = [feed(f"{here}-{number}", FeedState.BLOCKED, troubles=blocked) for number in range(12)]
+    assert headline(snapshot(*away)) == "blocked: 12 feeds"
+    assert headline(snapshot(away[0])) == f"blocked: {here}-0 on 0.{node} and 8 more"
+    every = [feed(f"{here}-{state}-{number}", state, refused=9) for state in FeedState for number in range(99)]
+    assert len(headline(snapshot(*every, draining=True))) < 200
+
+
 def test_only_what_needs_somebody_makes_it_not_ok() -> None:
     """A pause is somebody's will; a failing server, a ledger that cannot be read and all other states are not."""
     fine = {FeedState.OK, FeedState.PAUSED}
