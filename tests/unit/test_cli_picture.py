@@ -104,6 +104,23 @@ def test_at_80_columns_each_feed_has_one_line() -> None:
     assert lines[first + 4] == ""
 
 
+def test_at_60_columns_no_word_of_a_feed_is_broken() -> None:
+    """There each feed has one line as well, with what somebody needs first."""
+    lines = text(SNAPSHOT, 60).splitlines()
+    first = lines.index(next(line for line in lines if line.startswith("FEED")))
+    assert lines[first].split() == ["FEED", "STATE", "QUEUED", "REFUSED", "LAST", "FILE"]
+    assert lines[first + 2].split() == ["invoices", "blocked", "0", "0", "overdue", "3h"]
+
+
+def test_files_that_are_not_whole_are_counted() -> None:
+    """Who wonders why a file stays where it was dropped finds it there."""
+    assert "Not whole" not in text(SNAPSHOT)
+    feeds = (replace(ORDERS, unsettled=2), BLOCKED, replace(PAUSED, unsettled=1))
+    assert "\nNot whole yet: 3 files of orders, returns.\n" in text(replace(SNAPSHOT, feeds=feeds))
+    many = tuple(replace(ORDERS, name=f"f{number}", unsettled=1) for number in range(7))
+    assert "7 files of f0, f1, f2, f3, f4 and 2 more." in text(replace(SNAPSHOT, feeds=many))
+
+
 def test_nothing_looks_well_without_a_daemon() -> None:
     """A feed that nobody serves is not ok, and no file is tried again."""
     shown = text(

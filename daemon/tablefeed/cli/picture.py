@@ -22,12 +22,16 @@ Values = Mapping[str, Any]
 
 WIDE = 110
 """Columns from which on sizes are shown beside counts."""
+NARROW = 76
+"""Columns below which what is told of a feed is what somebody needs first."""
 UPLOADS = 12
 FILES = 8
 NODES = 50
 """Lines at most of uploads, of files with trouble, and of nodes."""
 NODES_NAMED = 3
 """Nodes that are named beside a feed."""
+FEEDS_NAMED = 5
+"""Feeds that are named of those with files that are not whole."""
 _COLORS: Mapping[str, str] = {
     FeedState.OK: "green",
     FeedState.PAUSED: "cyan",
@@ -44,6 +48,7 @@ def drawn(picture: Picture, width: int, *, bars: bool) -> Group:
     snapshot = picture.snapshot
     now = moment(snapshot.get("now")) or 0.0
     parts: list[RenderableType] = [_headline(picture), _who(picture, now), Text(), _feeds(picture, now, width)]
+    parts += _unsettled(snapshot)
     for title, lines in (
         ("Nodes", _nodes(snapshot)),
         ("Uploads", _uploads(snapshot, bars=bars)),
@@ -94,8 +99,12 @@ def _from_ledger(snapshot: Values, now: float) -> str:
 
 def _feeds(picture: Picture, now: float, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("FEED", "STATE", "QUEUED", "SENDING", "TODAY", "REFUSED", "DELIVERED", "LAST FILE"):
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    names = ("FEED", "STATE", "QUEUED", "SENDING", "TODAY", "REFUSED", "DELIVERED", "LAST FILE")
+    told = [name for name in names if width >= NARROW or name not in _ROOMY]
+    for name in told:
+        table.add_column(
+            name, justify="right" if name in _NUMBERS else "left", overflow="fold", no_wrap=name not in _FOLDED
+        )
     fleet = picture.snapshot.get("fleet", {})
     runs = picture.daemon.runs or bool(fleet.get("living"))
     living = {node.get("name") for node in fleet.get("nodes", ()) if node.get("living")}
@@ -105,17 +114,28 @@ def _feeds(picture: Picture, now: float, width: int) -> Table:
             queued = _with_size(queued, feed.get("queued_bytes"))
             today = _with_size(today, feed.get("bytes_today"))
         refused = feed.get("refused", 0)
-        table.add_row(
-            _name(feed),
-            _state(feed, living) if runs else Text("not run", style="red"),
-            queued,
-            str(feed.get("uploading", 0) + feed.get("archiving", 0)),
-            today,
-            Text(str(refused), style="red" if refused else ""),
-            _ago(feed.get("last_delivery_at"), now),
-            _freshness(feed, now, wide=width >= WIDE),
-        )
+        cells: Mapping[str, str | Text] = {
+            "FEED": _name(feed),
+            "STATE": _state(feed, living) if runs else Text("not run", style="red"),
+            "QUEUED": queued,
+            "SENDING": str(feed.get("uploading", 0) + feed.get("archiving", 0)),
+            "TODAY": today,
+            "REFUSED": Text(str(refused), style="red" if refused else ""),
+            "DELIVERED": _ago(feed.get("last_delivery_at"), now),
+            "LAST FILE": _freshness(feed, now, wide=width >= WIDE),
+        }
+        table.add_row(*(cells[name] for name in told))
     return table
+
+
+def _unsettled(snapshot: Values) -> list[RenderableType]:
+    """Files that wait in their directories since they are not whole, and whose they are."""
+    feeds = [feed for feed in snapshot["feeds"] if feed.get("unsettled")]
+    if not feeds:
+        return []
+    names = ", ".join(shown(str(feed.get("name", ""))) for feed in feeds[:FEEDS_NAMED])
+    more = f" and {len(feeds) - FEEDS_NAMED} more" if len(feeds) > FEEDS_NAMED else ""
+    return [Text(f"Not whole yet: {plural(sum(feed['unsettled'] for feed in feeds), 'file')} of {names}{more}.", "dim")]
 
 
 def _state(feed: Values, living: Set[str]) -> Text:
@@ -126,6 +146,8 @@ def _state(feed: Values, living: Set[str]) -> Text:
     return Text(state, style=_COLORS.get(state, ""))
 
 
+_ROOMY = ("SENDING", "TODAY", "DELIVERED")
+_FOLDED = ("FEED", "LAST FILE")
 _NUMBERS = ("QUEUED", "SENDING", "TODAY", "REFUSED", "OWN FILES")
 
 
