@@ -60,8 +60,11 @@ class ProcessMindClient:
         ca_file: Path | None = None,
         stall_timeout: float = 60.0,
         allow_http: bool = False,
+        key_name: str = "the api_key argument",
     ) -> None:
         """The key goes to `base_url` only. `ca_file` holds the authorities to trust instead of the system's.
+
+        `key_name` is what errors say of where the key comes from.
 
         An upload that moves no byte for `stall_timeout` seconds is given up. Raises ValueError for plain http to
         another machine, unless `allow_http` is set.
@@ -69,7 +72,7 @@ class ProcessMindClient:
         if is_plain_to_afar(base_url) and not allow_http:
             raise ValueError(f"base_url {base_url} would send the key in the clear; use https")
         self._key = api_key
-        self._access = ApiAccess(base_url, tenant_id, "the api_key argument")
+        self._access = ApiAccess(base_url, tenant_id, key_name)
         self._ca_file = ca_file
         self._stall_timeout = stall_timeout
         self._allow_http = allow_http

@@ -46,6 +46,16 @@ async def test_what_cannot_be_delivered_is_named_and_the_rest_is(
     assert out.endswith("1 file delivered, 1 not.\n")
 
 
+async def test_a_refused_key_is_named_by_the_file_that_it_comes_from(site: Site, tmp_path: Path) -> None:
+    """What is to be mended is a file, whatever the library calls it, and its content is not told."""
+    (tmp_path / "api-key").write_text("wr0ng-key")
+    (tmp_path / "a.csv").write_text("content")
+    code, out, err = await command("push", str(tmp_path / "a.csv"), "--feed", "orders", "--config", str(site.config))
+    assert code == 1
+    assert f"Check the key in file {tmp_path / 'api-key'}" in err
+    assert "wr0ng" not in out + err
+
+
 async def test_a_feed_that_is_not_there_is_a_usage_error(site: Site) -> None:
     """It names those that are."""
     code, _, err = await command("push", "a.csv", "--feed", "nonesuch", "--config", str(site.config))

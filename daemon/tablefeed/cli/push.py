@@ -51,21 +51,22 @@ def push(files: Sequence[Path], feed: str, config: Path | None) -> None:
         )
     keys = read_keys(settings, os.environ)
     set_up_logs(settings, keys)
-    key = keys[key_source(settings, feeds[feed], os.environ).name].value
-    failed = run_async(_push_all(settings, feeds[feed], key, files))
+    source = key_source(settings, feeds[feed], os.environ).name
+    failed = run_async(_push_all(settings, feeds[feed], (source, keys[source].value), files))
     sys.stdout.write(f"{plural(len(files) - failed, 'file')} delivered" + (f", {failed} not.\n" if failed else ".\n"))
     sys.exit(Exit.UNDELIVERED if failed else Exit.DONE)
 
 
-async def _push_all(settings: Settings, feed: FeedSettings, key: str, files: Sequence[Path]) -> int:
-    """Send all; returns how many failed."""
+async def _push_all(settings: Settings, feed: FeedSettings, key: tuple[str, str], files: Sequence[Path]) -> int:
+    """Send all; returns how many failed. `key`: where it comes from, and the key itself."""
     client = ProcessMindClient(
-        key,
+        key[1],
         feed.tenant_id or settings.api.tenant_id or "",
         base_url=feed.base_url or settings.api.base_url,
         ca_file=settings.upload.ca_file,
         stall_timeout=settings.upload.stall_timeout,
         allow_http=settings.upload.allow_http,
+        key_name=key[0],
     )
     slots = asyncio.Semaphore(feed.concurrency or settings.upload.concurrency or _AT_A_TIME)
     with _bars() as bars:
