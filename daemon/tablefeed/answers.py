@@ -107,11 +107,13 @@ def api_error(answer: Answer, *, asked_for: str, key_name: str, settings: str) -
         return KeyRefused(
             f"{origin} refused the API key for {asked_for} ({answer.summary})",
             f"Check the key in {key_name}, and that it belongs to this tenant",
+            origin=origin,
         )
     if status == 404:
         return FeedBlocked(
             f"{origin} does not know {asked_for} ({answer.summary})",
             f"Check {settings}",
+            origin=origin,
         )
     if status == 413:
         return FileRefused(asked_for, f"{origin} says that the file is too large ({answer.summary})", "Split the file")
@@ -120,6 +122,7 @@ def api_error(answer: Answer, *, asked_for: str, key_name: str, settings: str) -
             f"{origin} refused to give a presigned URL for {asked_for} ({answer.summary})",
             "Check the feed's settings against what the answer says",
             maybe_file=True,
+            origin=origin,
         )
     return BadAnswer(origin, f"status {status} where JSON was expected; is base_url right?")
 
@@ -149,5 +152,6 @@ def store_error(
             f"{origin} refused the upload ({answer.summary})",
             "The presigned URL or the store behind it is set up wrongly; ask ProcessMind's support",
             maybe_file=True,
+            origin=origin,
         )
     return BadAnswer(origin, f"status {answer.summary}")

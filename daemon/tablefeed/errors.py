@@ -171,12 +171,16 @@ class FileRefused(DeliveryError):
 
 
 class FeedBlocked(DeliveryError):
-    """The feed cannot deliver. `maybe_file`: the cause may also be this one file; `retry.decide` finds out."""
+    """The feed cannot deliver. `maybe_file`: the cause may also be this one file; `retry.decide` finds out.
 
-    def __init__(self, reason: str, remedy: str, *, maybe_file: bool = False) -> None:
+    `origin` is that of the server which said so, and works; None: no server did.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, maybe_file: bool = False, origin: str | None = None) -> None:
         self.reason = reason
         self.remedy = remedy
         self.maybe_file = maybe_file
+        self.origin = origin
         super().__init__(f"{reason}. {remedy}")
 
 

@@ -10,6 +10,8 @@ from tablefeed.news import News
 
 log = structlog.get_logger("pipeline")
 
+_FAILING = "see whether it is out of order, or whether a proxy, a firewall or DNS keeps this machine from it"
+
 
 class Outcomes:
     """Tells what happened, and opens and closes gates by it."""
@@ -74,6 +76,7 @@ class Outcomes:
                     origin=error.origin,
                     reason=str(error),
                     effect="its files wait and are retried",
+                    remedy=_FAILING,
                 )
         log.warning(
             "file_delayed",
@@ -98,6 +101,8 @@ class Outcomes:
             remedy=error.remedy,
             effect="its files stay and wait",
         )
+        if error.origin is not None:
+            self._reachable(error.origin)
 
     def failed(self, entry: Entry, error: DeliveryError) -> None:
         """A try ended and another follows, whatever the reason."""

@@ -143,6 +143,7 @@ class ProcessMindApi:
         raise FeedBlocked(
             f"no dataset of tenant {self.access.tenant_id} holds the datatable {datatable_id}",
             "Check the feed's datatable_id, or set its dataset_id",
+            origin=self.origin,
         )
 
     async def _get(self, what: str, *parts: str, query: Mapping[str, str] | None = None) -> Any:

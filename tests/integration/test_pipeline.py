@@ -12,7 +12,7 @@ from support.archive import feed_at
 from support.ledgers import GRANT, RECEIPT, Clock, opened, states, version
 from tablefeed.archive import Moved
 from tablefeed.duplicates import Contents
-from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, SourceChanged
+from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, KeyRefused, SourceChanged, Unreachable
 from tablefeed.gates import Gates
 from tablefeed.ledger import Ledger, Want
 from tablefeed.model import Entry, Feed, FileVersion, Grant, Order, Receipt
@@ -112,6 +112,20 @@ async def test_a_file_that_is_refused_again_and_again_while_others_arrive_is_set
 async def test_a_key_that_was_refused_is_not_held_against_a_file(tmp_path: Path) -> None:
     """Only refusals that may be its own fault count towards setting it aside."""
     assert await tried(tmp_path, KEY_REFUSED, KEY_REFUSED, REFUSED) == "archived"
+
+
+async def test_a_server_that_refuses_a_feed_works_again(tmp_path: Path) -> None:
+    """Who looks is told of the refusal, and no longer of an outage that is over."""
+    async with benched(tmp_path) as (bench, ledger):
+        bench.says["a.csv"] = [Unreachable("https://api", "refused")] * 3
+        bench.says["a.csv"].append(KeyRefused("the API refused the key", "Check it", origin="https://api"))
+        await ledger.enqueue([version("a.csv")])
+        for _ in range(3):
+            await bench.try_all()
+            bench.clock.now += 3600
+        assert list(bench.gates.failing_hosts()) == ["https://api"]
+        await bench.try_all()
+        assert (bench.gates.failing_hosts(), [*bench.gates.paused()]) == ({}, ["orders"])
 
 
 @pytest.mark.parametrize("shared", [True, False])
