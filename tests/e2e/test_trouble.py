@@ -293,7 +293,7 @@ async def test_check_says_how_to_mend_each_thing(site: Site) -> None:
     site.feed("elsewhere", dataset_id="dataset-2")
     code, out, err = await command("check", "--config", str(site.config))
     assert code == 78
-    assert_clear(out + err, str(site.root / "drop" / "lost"), "no-such-table", "dataset-2", "3 things")
+    assert_clear(out + err, str(site.root / "drop" / "lost"), "no-such-table", "dataset-2", "3 things are wrong")
 
 
 async def test_check_tells_a_refused_key_from_an_api_that_is_away(site: Site) -> None:

@@ -71,8 +71,10 @@ def test_examples_can_be_typed(name: str) -> None:
 
 def test_the_list_says_what_each_command_says_itself() -> None:
     """The list is made without the commands, so that it is quick."""
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
     for name, summary in COMMANDS.items():
         assert (_made(name).help or "").splitlines()[0] == summary
+        assert f" {summary}\n" in listed, "it is cut off at 80 columns"
     assert list(COMMANDS) == list(get_command(app).commands)  # type: ignore[attr-defined]
 
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "check": "Try all that a delivery needs, and deliver nothing.",
     "status": "Show what the daemon is doing, and whether all is well.",
     "history": "Show what happened to each file, the latest last.",
-    "retry": "Put refused files back to where they were dropped, so that they are tried again.",
+    "retry": "Put refused files back, so that they are tried again.",
     "init": "Ask for what is needed, try it, and write a configuration.",
     "ledger": "Move the ledger to another database.",
     "config": "A sample file, the schema for editors, and what is in force.",

@@ -55,7 +55,8 @@ def check(config: Path | None) -> None:
     _show(console, Finding(Mark.GOOD, f"configuration: {plural(len(settings.feeds), 'feed')}"))
     codes = run_async(_check_all(console, settings))
     wrong = [code for code in codes if code is not Exit.DONE]
-    console.print(f"\nThis is wrong: {plural(len(wrong), 'thing')}." if wrong else "\nAll is well.")
+    verb = "is" if len(wrong) == 1 else "are"
+    console.print(f"\n{plural(len(wrong), 'thing')} {verb} wrong." if wrong else "\nAll is well.")
     sys.exit(wrong[0] if wrong else Exit.DONE)
 
 

@@ -21,11 +21,11 @@ def retry(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All refused files.")] = False,
 ) -> None:
-    """Put refused files back to where they were dropped, so that they are tried again.
+    """Put refused files back, so that they are tried again.
 
-    Do this when the reason is mended that stands beside each file in failed/. The daemon may run or not; nothing is
-    overwritten. Files that wait for their next try need no help. In a fleet, what lies in a directory of another node
-    is told with that node's name: run this there.
+    Each goes to where it was dropped. Do this when the reason is mended that stands beside it in failed/. The daemon
+    may run or not; nothing is overwritten. Files that wait for their next try need no help. In a fleet, what lies in a
+    directory of another node is told with that node's name: run this there.
 
     Examples:
 
@@ -34,8 +34,8 @@ def retry(
       tablefeed retry 8 9
       tablefeed retry --feed orders
 
-    Exit codes: 0 done, 1 a file could not be put back, 69 PostgreSQL is away, 73 there is no ledger,
-    77 no permission, 78 configuration.
+    Exit codes: 0 done, 1 a file could not be put back, 69 PostgreSQL is away, 73 there is no ledger, or it
+    is damaged, 77 no permission, 78 configuration.
     """
     from tablefeed.cli.retry import retry as work
 

@@ -47,7 +47,8 @@ def status(
 
     Exit codes: 0 all is well; 1 something needs attention: a feed is blocked, overdue or waits for a server that fails,
     or no daemon answers. Feeds that somebody has paused and files that were refused do not count; --json tells them.
-    With --watch: 0. What makes an answer impossible: 77 no permission, 78 configuration.
+    With --watch: 0. Where no daemon answers, and no ledger either: 69 PostgreSQL is away, 73 the ledger is damaged, 77
+    no permission, 78 configuration.
     """
     if as_json + watch + alive > 1:
         raise typer.BadParameter("give one of --json, --watch and --alive")
