@@ -29,6 +29,8 @@ def status_line(snapshot: Snapshot) -> str:
     parts = [f"{uploading:,} uploading, {max(0, waiting - uploading):,} queued, {delivered:,} delivered today"]
     if snapshot.ledger_problem:
         parts.append(f"the ledger cannot be read: {_short(snapshot.ledger_problem)}")
+    if snapshot.ledger_held_up:
+        parts.append(f"the ledger cannot be written: {_short(snapshot.ledger_held_up)}")
     for state in FeedState:
         named = [_named(feed) for feed in feeds if feed.state is state]
         if named and state is not FeedState.OK:

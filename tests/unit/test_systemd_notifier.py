@@ -146,6 +146,10 @@ IDLE = "0 uploading, 0 queued, 0 delivered today"
             picture(draining=True, ledger_problem="it is busy"),
             f"draining: {IDLE}; the ledger cannot be read: it is busy",
         ),
+        (
+            picture(ledger_held_up="its disk is full"),
+            f"{IDLE}; the ledger cannot be written: its disk is full",
+        ),
     ],
 )
 def test_the_status_is_one_short_line_with_all_trouble_in_it(snapshot: Snapshot, line: str) -> None:
