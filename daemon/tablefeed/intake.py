@@ -24,7 +24,7 @@ from tablefeed.watch.judge import Judge
 from tablefeed.watch.scan import BATCH, Problem, Selection, is_empty, scan
 from tablefeed.watch.watcher import Watcher
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("intake")
 
 LIMIT = 10_000
 """Hints and waiting files that one feed keeps in memory, of each."""

@@ -74,17 +74,20 @@ class Links:
         self.webhooks: Sender | None = None
         self.troubles: dict[str, Unusable] = {}
         self.changed = asyncio.Event()
-        self._held: dict[str, str] = {}
+        self._held: dict[str, tuple[str, set[str]]] = {}
 
     def front(self, feed: str) -> Front | None:
         """What stands before a strict feed's queue; None while that is not known."""
         return self.intakes[feed].front() if feed in self.intakes else None
 
     def held(self, feed: str, front: Front) -> None:
-        """Say once for what a strict feed waits."""
+        """Say once for what a strict feed waits, and again where that file waits for something else by now."""
         path = front.ahead.path if front.ahead else ""
-        if self._held.get(feed) != path:
-            self._held[feed] = path
+        if feed not in self._held or self._held[feed][0] != path:
+            self._held[feed] = (path, set())
+        told = self._held[feed][1]
+        if front.reason not in told:
+            told.add(front.reason)
             log.info("feed_held", feed=feed, path=path, reason=front.reason, effect="those behind it wait for it")
 
     def forget(self, feed: str) -> None:

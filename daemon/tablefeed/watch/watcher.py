@@ -22,7 +22,7 @@ from tablefeed import mounts
 from tablefeed.clock import steady
 from tablefeed.threads import Threads
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("watch")
 
 FLOOD = 1_000
 """So many paths in one go mean that the kernel's queue (16,384 events, about four a file) may have run over."""
