@@ -35,6 +35,7 @@ from tablefeed.status import (
     state_of,
 )
 from tablefeed.tally import Common, Tally
+from tablefeed.units import format_duration
 
 log = structlog.get_logger("status")
 
@@ -202,7 +203,7 @@ class Overview:
         )
         record = census.feeds.get(("" if feed.shared else self._node, feed.name))
         stale = _overdue(feed, record, now)
-        troubles = (*self._parts.obstacles.of(feed.name, closed), *([_stale(stale)] if stale else []))
+        troubles = (*self._parts.obstacles.of(feed.name, closed), *([_stale(feed, stale)] if stale else []))
         paused_at = self._parts.pauses.since(feed.name)
         intake = self._parts.intakes.get(feed.name)
         files, size = self._tally.today(feed.name)
@@ -259,10 +260,10 @@ def _overdue(feed: Feed, record: FeedRecord | None, now: int) -> int | None:
     return stale_since(feed.expect_every, record.arrived_at, record.known_at, now) or record.stale_at
 
 
-def _stale(since: int) -> Trouble:
+def _stale(feed: Feed, since: int) -> Trouble:
     return Trouble(
         Kind.STALE,
-        "no file has arrived for longer than `expect_every`",
+        f"no file has arrived for longer than expect_every ({format_duration(feed.expect_every)})",
         "See whether the job that exports them runs, and whether it writes to this directory",
         since,
     )

@@ -133,7 +133,7 @@ async def test_each_kind_of_trouble_says_why_since_when_and_what_to_do(site: Sit
         assert str(away) in gone["reason"]
         assert (gone["kind"], bool(gone["remedy"])) == ("directory", True)
         [stale] = feed_of(shown, "silent")["troubles"]
-        assert stale["kind"] == "stale"
+        assert (stale["kind"], "expect_every (500ms)" in stale["reason"]) == ("stale", True)
         assert feed_of(shown, "silent")["expect_every"] == 0.5
         by_name = {file["path"]: file for file in shown["files"]}
         assert by_name["large.csv"]["state"] == "rejected"

@@ -22,6 +22,7 @@ from tablefeed.ledger.records import Records, opened
 from tablefeed.model import State, printable
 from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of, states_of
 from tablefeed.tally import midnight
+from tablefeed.units import format_duration
 
 SHOWN = 50
 """Files with trouble that are listed."""
@@ -128,4 +129,5 @@ def _stale(feed: FeedSettings, arrived_at: int | None, known_at: int, now: int) 
     since = stale_since(feed.expect_every, arrived_at, known_at, now)
     if since is None:
         return []
-    return [Trouble(Kind.STALE, "no file is known to have arrived for longer than `expect_every`", "", since)]
+    reason = f"no file is known to have arrived for longer than expect_every ({format_duration(feed.expect_every)})"
+    return [Trouble(Kind.STALE, reason, "", since)]
