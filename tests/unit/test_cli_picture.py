@@ -112,6 +112,12 @@ def test_at_60_columns_no_word_of_a_feed_is_broken() -> None:
     assert lines[first + 2].split() == ["invoices", "blocked", "0", "0", "overdue", "3h"]
 
 
+def test_of_many_feeds_that_wait_for_a_server_some_are_named() -> None:
+    """Its trouble is one, and stays one line."""
+    server = replace(SNAPSHOT.servers[0], feeds=tuple(f"f{number}" for number in range(9)))
+    assert "f0, f1, f2 and 6 more must wait." in text(replace(SNAPSHOT, servers=(server,)))
+
+
 def test_files_that_are_not_whole_are_counted() -> None:
     """Who wonders why a file stays where it was dropped finds it there."""
     assert "Not whole" not in text(SNAPSHOT)
@@ -203,7 +209,7 @@ def test_what_is_in_the_way_on_other_nodes_is_told_with_their_names() -> None:
         r"orders on a, orders on b, orders on c\x1b[2J and 1 more: their files cannot be delivered since",
         "(1h): the key",
         "Give it another key.", "theirs on a: its server fails since", "(30s): it answered 503",
-        "orders on d: no file since", "node a: it has 2 more troubles: only the first", "in trouble",
+        "orders on d: a file is overdue since", "node a: it has 2 more troubles: only the first", "in trouble",
     ):  # fmt: skip
         assert part in shown, part
     assert shown.count("the key is refused") == 1

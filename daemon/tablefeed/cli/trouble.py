@@ -17,7 +17,7 @@ _KINDS: Mapping[str, str] = {
     Kind.DELIVERY: "its files cannot be delivered",
     Kind.ARCHIVE: "its files cannot be archived",
     Kind.SERVER: "its server fails",
-    Kind.STALE: "no file",
+    Kind.STALE: "a file is overdue",
 }
 
 
@@ -31,7 +31,7 @@ def troubles(snapshot: Values, now: float) -> Iterator[Text]:
             it = {"reason": f"{plural(node['waiting'], 'file')} in its directories must wait"}
             yield _trouble(f"node {node.get('name', '')}", "it is away", it, "Start it again", now)
     for server in snapshot.get("servers", ()):
-        feeds = ", ".join(server.get("feeds", ()))
+        feeds = _listed(server.get("feeds", ()))
         yield _trouble("server", f"{server.get('origin', '')} fails", server, f"{feeds} must wait", now)
     for feed in snapshot.get("feeds", ()):
         yield from _here(feed, now)

@@ -31,12 +31,14 @@ export function troublesOf(picture) {
     }
   }
   for (const server of picture.servers) {
-    found.push({ ...server, key: server.origin, title: `${visible(server.origin)} fails`, remedy: `Nothing: the files of ${server.feeds.map(visible).join(", ")} are sent when it works again.`, sign: "wait" });
+    found.push({ ...server, key: server.origin, title: `${visible(server.origin)} fails`, remedy: `Nothing: the files of ${listed(server.feeds.map(visible))} are sent when it works again.`, sign: "wait" });
   }
   return [...found, ...troublesElsewhere(picture)];
 }
 
 const NAMED = 3;
+
+const listed = (names) => `${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? ` and ${count(names.length - NAMED)} more` : ""}`;
 
 // What is in the way on other nodes: once where it is the same on many.
 function troublesElsewhere(picture) {
@@ -50,8 +52,7 @@ function troublesElsewhere(picture) {
     }
   }
   const found = [...same].map(([key, there]) => {
-    const named = there.slice(0, NAMED).map(([feed, trouble]) => visible(`${feed} on ${trouble.node}`)).join(", ");
-    const names = there.length > NAMED ? `${named} and ${count(there.length - NAMED)} more` : named;
+    const names = listed(there.map(([feed, trouble]) => visible(`${feed} on ${trouble.node}`)));
     const first = there.map(([, trouble]) => trouble).sort((one, other) => (Date.parse(one.since) || Infinity) - (Date.parse(other.since) || Infinity))[0];
     const title = first.kind === "server" && there.length > 1 ? `${names} wait for a server` : (TITLES[first.kind] || TITLES.delivery)(names);
     return { ...first, key, title, sign: first.kind === "server" ? "wait" : "bad" };
@@ -93,7 +94,7 @@ function card(trouble) {
 
 function when(trouble, now) {
   const words = [];
-  if (trouble.since) words.push(`since ${moment(Date.parse(trouble.since), now)} (${ago(Date.parse(trouble.since), now)})`);
+  if (trouble.since) words.push(`${trouble.kind === "stale" ? "overdue since" : "since"} ${moment(Date.parse(trouble.since), now)} (${ago(Date.parse(trouble.since), now)})`);
   if (trouble.next_try_at) words.push(`next try ${until(Date.parse(trouble.next_try_at), now)}`);
   return words.join(" · ");
 }
