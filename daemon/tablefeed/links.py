@@ -24,6 +24,8 @@ from tablefeed.threads import Threads
 
 log = structlog.get_logger("service")
 
+_AWAY = "Bring its disk or share back; it is looked at every few seconds"
+
 
 class Inbox:
     """What the intakes need of the ledger."""
@@ -128,10 +130,10 @@ class Links:
 
         def report(error: FeedBlocked | DiskTrouble) -> None:
             since = self.troubles[feed].since if feed in self.troubles else round(self._wall() * 1000)
-            reason, remedy = (error.reason, error.remedy) if isinstance(error, FeedBlocked) else (str(error), "")
+            reason, remedy = (error.reason, error.remedy) if isinstance(error, FeedBlocked) else (str(error), _AWAY)
             self.troubles[feed] = Unusable(reason, remedy, since)
             self.changed.set()
-            log.error("directory_unusable", feed=feed, reason=str(error), effect="its files wait")
+            log.error("directory_unusable", feed=feed, reason=reason, effect="its files wait", remedy=remedy)
 
         return report
 

@@ -42,6 +42,7 @@ FAILING = 2
 """Failures in a row from which on a receiver is said to fail."""
 
 _DROPPED = "these events are not told"
+_UNWANTED = "see why the receiver refuses them, or take `notify_url` out"
 
 Post = Callable[[str, Notice, str | None], Awaitable[None]]
 
@@ -179,6 +180,7 @@ class Line:
                 origin=origin_shown(self._url),
                 reason=reason,
                 effect="its events wait and are sent again",
+                remedy="see whether the receiver works, and whether `notify_url` still names it",
             )
         if self._failures >= FAILING:
             self.rests.set()
@@ -200,7 +202,7 @@ class Line:
         await self._means.outbox.refused(letter.number, due_at)
 
     def _note_drop(self, count: int, error: EventRefused, **names: object) -> None:
-        log.error("webhook_dropped", **names, count=count, reason=str(error), effect=_DROPPED)
+        log.error("webhook_dropped", **names, count=count, reason=str(error), effect=_DROPPED, remedy=_UNWANTED)
 
     async def _save(self) -> None:
         """Write down what was accepted, so that it is not told again."""

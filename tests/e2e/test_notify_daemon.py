@@ -156,6 +156,7 @@ async def test_a_receiver_that_is_down_is_told_all_later_in_order_and_holds_up_n
             await daemon.until_event("webhook_works_again")
             assert await daemon.end() == 0
         [failing] = daemon.named("webhook_failing")
+        assert "notify_url" in failing["remedy"]
         assert (failing["origin"], failing["feeds"], failing["level"]) == (dead.origin, ["orders"], "error")
         assert "answered 500" in failing["reason"]
         assert dead.paths() == [f"{n}.csv" for n in range(10)]
