@@ -7,15 +7,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE_MS = 20_000
+"""How long the page may take for what should show: of a node of a fleet it hears after a heartbeat."""
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt install chromium)")
 
 
 @asynccontextmanager
 async def started() -> AsyncIterator[Browser]:
-    """The browser without a window."""
+    """The browser without a window; what is expected of its pages may take a while."""
+    expect.set_options(timeout=PATIENCE_MS)
     # Its sandbox cannot be made by root, nor in most containers.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
@@ -52,7 +55,7 @@ async def opened(browser: Browser, address: str, **context: Any) -> AsyncIterato
     made = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | context)
     try:
         watched = Watched(await made.new_page(), f"http://{address}/")
-        watched.page.set_default_timeout(20_000)
+        watched.page.set_default_timeout(PATIENCE_MS)
         await watched.page.goto(f"http://{address}/")
         yield watched.page
         assert watched.complaints == []
