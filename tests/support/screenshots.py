@@ -124,6 +124,7 @@ async def scene(directory: Path, *, trouble: bool) -> AsyncIterator[str]:
             if trouble:
                 await daemon.until_event("file_rejected")
                 await daemon.until_event("feed_paused")
+                await daemon.until_event("feed_stale")
             yield daemon.named("started")[0]["http"]
             daemon.process.kill()
 
