@@ -258,9 +258,9 @@ async def test_what_was_committed_without_an_answer_is_done_once(site: Site) -> 
     assert site.ask("SELECT count(*) FROM outbox") == "2"
 
 
-@pytest.mark.parametrize("state", ["40001", "40P01"])
+@pytest.mark.parametrize("state", ["40001", "40P01", "23505"])
 async def test_what_others_came_in_between_is_done_again_at_once(site: Site, state: str) -> None:
-    """A deadlock and a failed serialization are nobody's trouble: no wait, no new connection, nothing told."""
+    """A deadlock, a failed serialization and a row of the same key are nobody's trouble: no wait, nothing told."""
     async with site.node("one") as one:
         await stay(one, Steady(), 0)
         site.ask("CREATE SEQUENCE tries")
@@ -453,6 +453,21 @@ async def test_open_files_follow_when_a_directory_becomes_shared_and_back(site: 
         await two.know(["orders"])
         assert site.ask("SELECT node, path FROM files ORDER BY id").split() == ["two|0.csv", "one|0.csv", "two|1.csv"]
         assert len(await two.claim(want())) == 2
+
+
+async def test_a_file_that_another_queues_in_the_same_moment_ends_no_node(site: Site) -> None:
+    """Whoever makes its directory a shared one waits for that commit, and finds the file to be everybody's."""
+    async with site.node("one", shared=False) as one, site.node("two", shared=True):
+        await one.enqueue(files(2))
+        with psycopg.connect(site.url.replace("+psycopg", ""), autocommit=True) as other, other.transaction():
+            everybodys = """SELECT (jsonb_populate_record(files, '{"id": 99, "node": ""}')).* FROM files"""
+            other.execute(f"INSERT INTO files {everybodys} WHERE path = '0.csv'")
+            knowing = asyncio.create_task(one.know(["orders"], ["orders"]))
+            await until(lambda: site.ask("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        await knowing
+        assert site.ask("SELECT node, path, state FROM files ORDER BY path, node").split() == [
+            *("|0.csv|queued", "one|0.csv|gone", "|1.csv|queued")
+        ]
 
 
 async def test_a_file_that_another_has_queued_is_open_once_when_its_directory_becomes_shared(site: Site) -> None:

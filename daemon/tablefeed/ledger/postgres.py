@@ -57,8 +57,8 @@ _REFUSED = {
 """By SQLSTATE: what waiting does not mend."""
 _SOMETHING_ELSE = ("42P07", "42P01", "42703", "42701", "42710", "42804")
 """What there is and what there is not: the tables are not those of a ledger."""
-_CONFLICTS = ("40001", "40P01")
-"""Nothing was done, and the same will go well now: serialization_failure, deadlock_detected."""
+_CONFLICTS = ("40001", "40P01", "23505")
+"""Nothing was done, and the same will go well now: serialization_failure, deadlock_detected, unique_violation."""
 _NOT_GIVEN = "55P03"
 """A lock, in the time for it."""
 _OVERCROWDED = ("53300", "too many c", "remaining connection slots")
