@@ -470,6 +470,19 @@ async def test_a_file_that_another_queues_in_the_same_moment_ends_no_node(site: 
         ]
 
 
+async def test_what_a_node_works_on_stays_everybodys_where_another_does_not_share_it(site: Site) -> None:
+    """Those that share the directory would else take the file for a new one, and send it a second time."""
+    async with site.node("one") as one, site.node("two", shared=False) as two:
+        await one.enqueue(files(3))
+        taken = await one.claim(want(2))
+        await two.know(["orders"])
+        open_ones = "SELECT node, path FROM files ORDER BY id"
+        assert site.ask(open_ones).split() == ["|0.csv", "|1.csv", "two|2.csv"]
+        assert await one.enqueue([entry.version for entry in taken]) == 0
+        await one.know(["orders"])
+        assert site.ask(open_ones).split() == ["one|0.csv", "one|1.csv", "two|2.csv"], "its own work follows it"
+
+
 async def test_a_file_that_another_has_queued_is_open_once_when_its_directory_becomes_shared(site: Site) -> None:
     """The row that nobody would claim any more ends without its grant: as gone, or as archived where it was sent."""
     async with site.node("one", shared=False) as one, site.node("two", shared=True) as two:

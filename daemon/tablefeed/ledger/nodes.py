@@ -88,7 +88,12 @@ def register(conn: sa.Connection, name: str, lease: int, last: int = 0) -> tuple
     gone = (nodes.c.lease_until == 0) & (nodes.c.seen_at < now - KEPT)
     conn.execute(sa.delete(nodes).where(gone))
     forget_with_nodes(conn, now - KEPT)
-    return epoch, put_back_all(conn, files.c.owner.startswith(f"{name}/", autoescape=True))
+    return epoch, put_back_all(conn, _owned_by(name))
+
+
+def _owned_by(name: str) -> sa.ColumnElement[bool]:
+    """The rows that a node has claimed, in any of its epochs."""
+    return files.c.owner.startswith(f"{name}/", autoescape=True)
 
 
 def beat(conn: sa.Connection, name: str, epoch: int, lease: int, troubles: str | None = None) -> Beat:
@@ -167,12 +172,14 @@ def alive(conn: sa.Connection) -> list[str]:
 def adopt(conn: sa.Connection, now: int, name: str, shared: Collection[str], own: Collection[str]) -> None:
     """Let the rows of feeds whose directory is shared by now be everybody's, and of others this node's.
 
-    Those are the open ones, and those whose file was left where it was dropped, by which it is known again. Which feeds
-    the node serves is kept. What was known of one that is shared by now is known of it as a shared one.
+    Those are the open ones, but for what other nodes work on, and those whose file was left where it was dropped, by
+    which it is known again. Which feeds the node serves is kept. What was known of one that is shared by now is known
+    of it as a shared one.
     """
     served = json.dumps(sorted({*shared, *own}))
     conn.execute(sa.update(nodes).where(nodes.c.name == name).values(feeds=served))
     forget_own(conn, name, shared)
+    no_others = files.c.owner.is_(None) | _owned_by(name)
     for feeds, before, after in ((shared, name, ""), (own, "", name)):
         if not feeds:
             continue
@@ -184,7 +191,7 @@ def adopt(conn: sa.Connection, now: int, name: str, shared: Collection[str], own
             other.c.closed_at.is_(None),
         )
         mine = (files.c.node == before) & files.c.feed.in_(feeds)
-        conn.execute(sa.update(files).where(is_open, mine, ~taken).values(node=after))
+        conn.execute(sa.update(files).where(is_open, mine, no_others, ~taken).values(node=after))
         conn.execute(sa.update(files).where(is_left, mine).values(node=after))
     _end_those_of(conn, now, name, shared)
 
