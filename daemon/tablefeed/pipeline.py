@@ -251,7 +251,7 @@ class Pipeline:
         self._tries.failed(entry)
         self._outcomes.failed(entry, error)
         due_at = self._in(delay)
-        await self._ledger.failed(Failure(entry.id, error, due_at, counts=True, keep_grant=keep_grant))
+        await self._ledger.failed(Failure(entry.id, error, due_at, keep_grant=keep_grant))
         self._ports.due(due_at)
 
     def _in(self, seconds: float) -> int:

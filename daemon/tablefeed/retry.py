@@ -1,4 +1,4 @@
-"""What follows an error: the policy of DESIGN as pure functions."""
+"""What follows an error: the policy, as pure functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +26,9 @@ MOST_REFUSALS = 3
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again after `delay` seconds. `counts`: it was an attempt of this file. `keep_grant`: to the same object."""
+    """Try again after `delay` seconds. `keep_grant`: to the same object."""
 
     delay: float
-    counts: bool
     keep_grant: bool
 
 
@@ -100,7 +99,7 @@ def decide(
         case GrantExpired() if grants < MOST_GRANTS:
             return Regrant()
         case GrantExpired():
-            return Again(backoff(attempts + 1, random), counts=True, keep_grant=False)
+            return Again(backoff(attempts + 1, random), keep_grant=False)
         case SourceChanged():
             return LookAgain()
         case LeaseLost():
@@ -112,7 +111,7 @@ def decide(
         case Transient():
             # What never reached its store made no object there, and the API may name another store by now.
             keep = error.ambiguous or not untouched
-            return Again(backoff(attempts + 1, random, error.retry_after), counts=True, keep_grant=keep)
+            return Again(backoff(attempts + 1, random, error.retry_after), keep_grant=keep)
         case _:
             raise AssertionError(f"no policy for {type(error).__name__}")
 

@@ -83,7 +83,7 @@ def items(name: str, entry_id: int, number: int, now: int) -> Any:
             return entry_id, LASTING
         case "failed":
             due_at = now + (number + entry_id) % 8 * 500
-            return Failure(entry_id, LASTING if odd else PASSING, due_at, odd, keep_grant=number % 3 == 0)
+            return Failure(entry_id, LASTING if odd else PASSING, due_at, keep_grant=number % 3 == 0)
         case _:
             return entry_id
 
@@ -273,7 +273,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for row in [row for row in self.model.open_rows() if row.held]:
             due_at = self.clock.ms + row.id * (variant + 1) * 700 % 3000
             self.commit([("uploaded", items("uploaded", row.id, variant, self.clock.ms))])
-            self.commit([("failed", Failure(row.id, PASSING, due_at, counts=True, keep_grant=True))])
+            self.commit([("failed", Failure(row.id, PASSING, due_at, keep_grant=True))])
         self.clock.now += 2
         self.claim([again])
 

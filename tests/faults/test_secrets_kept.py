@@ -126,7 +126,7 @@ async def delivered(ledger: Ledger, count: int) -> list[str]:
         match entry.id % 5:
             case 0 if entry.attempts == 0:
                 refused = FileRefused("a.csv", "for a reason", "Mend it")
-                await ledger.failed(Failure(entry.id, refused, 0, counts=True, keep_grant=False))
+                await ledger.failed(Failure(entry.id, refused, 0, keep_grant=False))
             case 1:
                 await ledger.rejected(entry.id, FileRefused("a.csv", "for a reason", "Mend it"))
             case 2:

@@ -134,7 +134,7 @@ async def test_a_node_whose_lease_is_over_changes_nothing(site: Site) -> None:
         assert not await one.uploaded(ids[2], RECEIPT)
         assert not await one.rejected(ids[3], REFUSED)
         assert not await one.gone(ids[4])
-        await one.failed(Failure(ids[5], ERROR, site.clock.ms, counts=True, keep_grant=False))
+        await one.failed(Failure(ids[5], ERROR, site.clock.ms, keep_grant=False))
         await one.put_back(ids[6])
         assert site.rows() == before
         assert all([await two.archived(Closing(ids[0])), await two.uploaded(ids[2], RECEIPT), await two.gone(ids[4])])
@@ -246,7 +246,7 @@ async def test_what_was_committed_without_an_answer_is_done_once(site: Site) -> 
         assert await lost(one.uploaded(sent.id, RECEIPT, target="t", notice=notice))
         assert await lost(one.archived(Closing(sent.id, "/archive/0.csv")))
         assert await lost(one.rejected(refused.id, REFUSED, notice))
-        await lost(one.failed(Failure(failing.id, ERROR, site.clock.ms + 5, counts=True, keep_grant=True)))
+        await lost(one.failed(Failure(failing.id, ERROR, site.clock.ms + 5, keep_grant=True)))
         await lost(one.gone(gone.id))
         other = await lost(one.refuse(version("bad.csv"), REFUSED))
         assert (await lost(one.beat())).holds
@@ -492,7 +492,7 @@ async def test_a_file_that_another_has_queued_is_open_once_when_its_directory_be
             await one.granted(entry.id, GRANT)
         assert await one.uploaded(entries[1].id, RECEIPT)
         for entry in entries[1:]:
-            await one.failed(Failure(entry.id, ERROR, site.clock.ms, counts=True, keep_grant=True))
+            await one.failed(Failure(entry.id, ERROR, site.clock.ms, keep_grant=True))
         await two.enqueue(files(3))
         await one.know(["orders"], ["orders"])
         told = "SELECT path, state, closed_at > 0, grant_url IS NULL FROM files WHERE node = 'one' ORDER BY id"
@@ -545,7 +545,7 @@ async def test_what_a_new_server_still_takes_for_under_way_is_claimed_again(site
         await one.enqueue(files(2))
         [entry, sent] = await one.claim(want())
         before = site.ask("SELECT state, owner FROM files WHERE path = '0.csv'")
-        await one.failed(Failure(entry.id, ERROR, site.clock.ms, counts=True, keep_grant=True))
+        await one.failed(Failure(entry.id, ERROR, site.clock.ms, keep_grant=True))
         way.cut()
         state, owner = before.split("|")
         site.ask(f"UPDATE files SET state = '{state}', owner = '{owner}' WHERE path = '0.csv'")  # noqa: S608
@@ -705,7 +705,7 @@ async def test_what_ends_is_recorded_also_on_a_new_connection(site: Site) -> Non
         for work in (
             lambda: one.archived(Closing(moved.id)),
             lambda: one.rejected(refused.id, REFUSED),
-            lambda: one.failed(Failure(failing.id, ERROR, site.clock.ms + 5, counts=True, keep_grant=True)),
+            lambda: one.failed(Failure(failing.id, ERROR, site.clock.ms + 5, keep_grant=True)),
             lambda: one.gone(gone.id),
         ):
             site.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tablefeed one'")
@@ -906,7 +906,7 @@ async def test_a_clock_that_is_ahead_makes_no_file_wait(site: Site, strict: bool
         await two.put_back(entry.id)
         site.clock.now -= 7_200
         [entry] = await one.claim(want(strict=strict))
-        await one.failed(Failure(entry.id, ERROR, site.clock.ms + 1_000, counts=True, keep_grant=True))
+        await one.failed(Failure(entry.id, ERROR, site.clock.ms + 1_000, keep_grant=True))
         assert await two.claim(want(strict=strict)) == []
 
 

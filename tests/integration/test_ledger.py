@@ -146,7 +146,7 @@ async def test_rows_are_claimed_in_the_order_of_the_feed(ledger: Ledger) -> None
         entries = await ledger.claim([Want("orders", order, 3)])
         assert "".join(entry.version.path for entry in entries) == expected
         for entry in entries:
-            await ledger.failed(Failure(entry.id, ERROR, 0, counts=False, keep_grant=True))
+            await ledger.failed(Failure(entry.id, ERROR, 0, keep_grant=True))
 
 
 async def test_a_failed_row_waits_until_it_is_due_and_keeps_its_grant(ledger: Ledger, clock: Clock) -> None:
@@ -155,16 +155,16 @@ async def test_a_failed_row_waits_until_it_is_due_and_keeps_its_grant(ledger: Le
     [entry] = await ledger.claim(ONE)
     await ledger.granted(entry.id, GRANT)
     due = clock.ms + 5000
-    await ledger.failed(Failure(entry.id, ERROR, due, counts=True, keep_grant=True))
+    await ledger.failed(Failure(entry.id, ERROR, due, keep_grant=True))
     assert await ledger.claim(ONE) == []
     assert await ledger.next_due(clock.ms) == due
     clock.now += 5
     assert await ledger.feeds_due(clock.ms - 5000, clock.ms) == ["orders"]
     [again] = await ledger.claim(ONE)
     assert (again.attempts, again.grant, again.failed_at) == (1, GRANT, clock.ms - 5000)
-    await ledger.failed(Failure(entry.id, ERROR, 0, counts=False, keep_grant=False))
+    await ledger.failed(Failure(entry.id, ERROR, 0, keep_grant=False))
     [third] = await ledger.claim(ONE)
-    assert (third.attempts, third.grant) == (1, None)
+    assert (third.attempts, third.grant) == (2, None)
 
 
 async def test_the_next_daemon_finds_what_a_dead_one_held(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ async def test_a_strict_claim_is_of_the_first_file_and_no_other(ledger: Ledger, 
     await ledger.enqueue([version("b.csv", mtime_ns=2), version("a.csv", mtime_ns=1)])
     [first] = await ledger.claim(strict)
     assert first.version.path == "a.csv"
-    await ledger.failed(Failure(first.id, ERROR, clock.ms + 1000, counts=True, keep_grant=True))
+    await ledger.failed(Failure(first.id, ERROR, clock.ms + 1000, keep_grant=True))
     assert await ledger.claim(strict) == []
     clock.now += 1
     [again] = await ledger.claim(strict)
@@ -401,7 +401,7 @@ async def test_a_strict_claim_does_not_wait_for_moves(ledger: Ledger, clock: Clo
     await ledger.enqueue([version("a.csv", mtime_ns=1), version("b.csv", mtime_ns=2)])
     [first] = await ledger.claim(strict)
     await ledger.uploaded(first.id, RECEIPT)
-    await ledger.failed(Failure(first.id, ERROR, clock.ms + 1000, counts=True, keep_grant=True))
+    await ledger.failed(Failure(first.id, ERROR, clock.ms + 1000, keep_grant=True))
     [second] = await ledger.claim(strict)
     assert second.version.path == "b.csv"
 
@@ -482,7 +482,7 @@ async def test_what_waits_is_brought_forward_and_what_is_due_stays(ledger: Ledge
     """When the clock is set back by an hour, a wait of a second stays one of a second."""
     await ledger.enqueue([version()])
     [entry] = await ledger.claim(ONE)
-    await ledger.failed(Failure(entry.id, ERROR, clock.ms + 1000, counts=True, keep_grant=True))
+    await ledger.failed(Failure(entry.id, ERROR, clock.ms + 1000, keep_grant=True))
     clock.now -= 3600
     await ledger.bring_forward(3_600_000)
     assert await ledger.claim(ONE) == []
@@ -498,7 +498,7 @@ async def test_a_wait_that_a_wrong_clock_has_made_ends_with_the_next_start(tmp_p
         for path in ("ahead.csv", "asked.csv"):
             await ledger.enqueue([version(path)])
             [entry] = await ledger.claim(ONE)
-            await ledger.failed(Failure(entry.id, ERROR, clock.ms + 3_000_000, counts=True, keep_grant=True))
+            await ledger.failed(Failure(entry.id, ERROR, clock.ms + 3_000_000, keep_grant=True))
             clock.now = Clock().now
         assert await ledger.claim(MANY) == []
     async with opened(tmp_path / "ledger.db", clock) as ledger:
@@ -651,7 +651,7 @@ async def test_the_hot_queries_use_their_indexes(ledger: Ledger, tmp_path: Path,
     await ledger.feeds_due(0, 1)
     await ledger.next_due(0)
     [other] = await ledger.claim([Want("orders", order, 1, strict=True)])
-    await ledger.failed(Failure(other.id, ERROR, 0, counts=True, keep_grant=False))
+    await ledger.failed(Failure(other.id, ERROR, 0, keep_grant=False))
     await ledger.gone(other.id)
     await ledger.delivery_of("orders", "t", 10, "0" * 32)
     await ledger.archived_before("orders", 5, (0, 0), 10)
@@ -717,7 +717,7 @@ async def test_a_claim_costs_the_same_however_many_files_wait_for_their_move(led
         entries = await ledger.claim([Want("orders", Order.OLDEST, len(inodes))])
         await asyncio.gather(*(ledger.uploaded(entry.id, RECEIPT) for entry in entries))
         later = clock.ms + 60_000
-        failures = [Failure(entry.id, ERROR, later, counts=True, keep_grant=False) for entry in entries]
+        failures = [Failure(entry.id, ERROR, later, keep_grant=False) for entry in entries]
         await asyncio.gather(*map(ledger.failed, failures))
 
     await wait_for_moves(range(10))

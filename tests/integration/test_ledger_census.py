@@ -50,7 +50,7 @@ async def test_a_census_counts_open_and_refused_files_by_feed_and_state(
     await ledger.enqueue([version("x.csv", feed="invoices", size=7)])
     first, second = await claimed(ledger, count=2)
     due = clock.ms + 9_000
-    await ledger.failed(Failure(first.id, Unreachable("https://s", "reset"), due, counts=True, keep_grant=True))
+    await ledger.failed(Failure(first.id, Unreachable("https://s", "reset"), due, keep_grant=True))
     refused = await ledger.refuse(version("bad.csv"), REFUSED)
     clock.now += 5
 

@@ -90,9 +90,9 @@ async def fill(ledger: Ledger, more: int = 0) -> None:
     await ledger.enqueue([version("moves.csv"), version("failed.csv"), version(ODD)])
     entries = {entry.version.path: entry.id for entry in await ledger.claim([_want("orders")])}
     await ledger.uploaded(entries["moves.csv"], RECEIPT, target="t")
-    await ledger.failed(Failure(entries["moves.csv"], Unreachable("https://s.example", "refused"), 1, True, True))
+    await ledger.failed(Failure(entries["moves.csv"], Unreachable("https://s.example", "refused"), 1, keep_grant=True))
     await ledger.granted(entries["failed.csv"], GRANT)
-    await ledger.failed(Failure(entries["failed.csv"], Unreachable("https://s.example", "\udcff"), 1, True, True))
+    await ledger.failed(Failure(entries["failed.csv"], Unreachable("https://s.example", "\udcff"), 1, keep_grant=True))
     await ledger.granted(entries[ODD], GRANT)
     await ledger.enqueue([version(f"{number}.csv", inode=number) for number in range(more)])
     await ledger.outbox.announce("orders", "directory", None)

@@ -231,7 +231,7 @@ class Model:
             if row is not None:
                 self._free(row)
                 row.due_at, row.error, row.failed_at = item.due_at, item.error, now
-                row.attempts += item.counts
+                row.attempts += 1
                 row.grant = row.grant if item.keep_grant else None
         return [None] * len(items)
 

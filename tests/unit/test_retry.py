@@ -70,7 +70,7 @@ def decision(
 
 
 def test_every_error_has_a_policy() -> None:
-    """Each concrete DeliveryError is in the table below, but for one that the pipeline sees to itself."""
+    """Each concrete DeliveryError is in the table below."""
     concrete = {
         kind
         for _, kind in inspect.getmembers(errors, inspect.isclass)
@@ -82,13 +82,13 @@ def test_every_error_has_a_policy() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Unreachable, Again(0.5, counts=True, keep_grant=True)),
-        (Stalled, Again(0.5, counts=True, keep_grant=True)),
-        (Busy, Again(0.5, counts=True, keep_grant=True)),
-        (BadAnswer, Again(0.5, counts=True, keep_grant=True)),
-        (Damaged, Again(0.5, counts=True, keep_grant=True)),
-        (DiskTrouble, Again(0.5, counts=True, keep_grant=True)),
-        (Conflict, Again(0.5, counts=True, keep_grant=True)),
+        (Unreachable, Again(0.5, keep_grant=True)),
+        (Stalled, Again(0.5, keep_grant=True)),
+        (Busy, Again(0.5, keep_grant=True)),
+        (BadAnswer, Again(0.5, keep_grant=True)),
+        (Damaged, Again(0.5, keep_grant=True)),
+        (DiskTrouble, Again(0.5, keep_grant=True)),
+        (Conflict, Again(0.5, keep_grant=True)),
         (GrantExpired, Regrant()),
         (SignatureRefused, Regrant()),
         (SourceChanged, LookAgain()),
@@ -99,7 +99,7 @@ def test_every_error_has_a_policy() -> None:
     ],
 )
 def test_the_policy_for_a_first_failure(kind: type[DeliveryError], expected: Decision) -> None:
-    """The table of DESIGN: what waits keeps its grant, an old grant is replaced at once, the rest stops itself only."""
+    """What waits keeps its grant, an old grant is replaced at once, the rest stops itself only."""
     assert decision(SAMPLES[kind]) == expected
 
 
@@ -115,7 +115,7 @@ def test_an_outage_fails_no_file(kind: type[DeliveryError], attempts: int) -> No
 def test_new_grants_are_bounded() -> None:
     """A store that calls every grant expired makes the file wait instead of asking for ever."""
     outcome = decision(SAMPLES[GrantExpired], grants=3)
-    assert outcome == Again(0.5, counts=True, keep_grant=False)
+    assert outcome == Again(0.5, keep_grant=False)
 
 
 def test_a_second_signature_refusal_pauses_the_feed_and_names_the_headers() -> None:

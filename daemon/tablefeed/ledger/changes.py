@@ -43,8 +43,6 @@ class Failure:
     entry_id: int
     error: DeliveryError
     due_at: int
-    counts: bool
-    """Whether it counts as an attempt of this file, or was nobody's fault (an expired grant, a paused feed)."""
     keep_grant: bool
 
 

@@ -229,7 +229,7 @@ def _failing(**values: Any) -> Prepared:
             *("due_at", "error", "reason", "failed_at"),
             owner=sa.null(),
             state=BACK,
-            attempts=files.c.attempts + sa.bindparam("counted", type_=sa.Integer),
+            attempts=files.c.attempts + sa.literal_column("1"),
             **values,
         )
     )
@@ -246,7 +246,6 @@ def failed(conn: sa.Connection, now: int, items: Sequence[tuple[Owner, Failure]]
             "b_id": item.entry_id,
             "b_owner": owner,
             "due_at": item.due_at,
-            "counted": int(item.counts),
             **error_values(item.error, now),
         }
         _FAILED[item.keep_grant].each(conn, [row])
