@@ -200,10 +200,6 @@ class Gates:
         """The closed gates of feeds, with the reason of each."""
         return {feed: gate.reason for (feed, _), gate in self._feeds.items() if gate.closed}
 
-    def failing_hosts(self) -> dict[str, str]:
-        """The closed gates of servers, with the reason of each."""
-        return {origin: gate.reason for origin, gate in self._hosts.items() if gate.closed}
-
     def closed(self) -> list[Closed]:
         """All gates that are closed now."""
         of_feeds = [

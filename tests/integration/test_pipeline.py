@@ -13,7 +13,7 @@ from support.ledgers import GRANT, RECEIPT, Clock, opened, states, version
 from tablefeed.archive import Moved
 from tablefeed.duplicates import Contents
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, KeyRefused, SourceChanged, Unreachable
-from tablefeed.gates import Gates
+from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Ledger, Want
 from tablefeed.model import Entry, Feed, FileVersion, Grant, Order, Receipt
 from tablefeed.news import News
@@ -123,9 +123,9 @@ async def test_a_server_that_refuses_a_feed_works_again(tmp_path: Path) -> None:
         for _ in range(3):
             await bench.try_all()
             bench.clock.now += 3600
-        assert list(bench.gates.failing_hosts()) == ["https://api"]
+        assert [gate.name for gate in bench.gates.closed()] == ["https://api"]
         await bench.try_all()
-        assert (bench.gates.failing_hosts(), [*bench.gates.paused()]) == ({}, ["orders"])
+        assert [(gate.name, gate.place) for gate in bench.gates.closed()] == [("orders", Place.DELIVERY)]
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -38,10 +38,6 @@ class Row:
     def is_open(self) -> bool:
         return self.state in OPEN_STATES
 
-    @property
-    def is_in_the_archive(self) -> bool:
-        return self.state in DELIVERED and self.destination is not None and self.removed_at is None
-
     def is_due(self, now: int) -> bool:
         """Whether it may be worked on: what did not fail waits for nothing."""
         return self.due_at <= now or self.error is None

@@ -72,11 +72,6 @@ def _lock(fd: int) -> bool:
     return False
 
 
-def sqlite_path(url: str) -> Path:
-    """The file that an SQLite URL names."""
-    return Path(sa.make_url(url).database or "")
-
-
 def _assert_database(path: Path) -> None:
     """Make sure that a file is SQLite's, before anything of it is changed; one that is missing is made."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
