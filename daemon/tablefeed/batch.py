@@ -29,8 +29,7 @@ class Batcher(Generic[T, R]):
     """Runs a blocking function over batches, one batch at a time, in the order of arrival.
 
     It has no task of its own, so that nothing but `close` ends it: a cancelled caller takes back its item if that has
-    not begun, and disturbs no other. Everything but the function itself runs on the
-    event loop.
+    not begun, and disturbs no other. Everything but the function itself runs on the event loop.
     """
 
     def __init__(

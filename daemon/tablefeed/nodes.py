@@ -67,7 +67,7 @@ class FleetStatus:
     over: int = 0
     """Nodes that gave no sign of life for their lease, or ended, within a day or with files that wait for them."""
     nodes: tuple[NodeStatus, ...] = ()
-    """The first of both: those that are missed, then the one that is asked, then the others by name."""
+    """The first of both: those that are missed, the one that is asked, those in trouble, then the others; by name."""
     held: tuple[HeldStatus, ...] = ()
     """Files that other nodes work on, the longest waiting first."""
 

@@ -1,4 +1,4 @@
-"""What webhooks are told: the events, and the JSON of each. Its form is documented in the README.
+"""What webhooks are told: the events, and the JSON of each. Its form is in `docs/webhooks.md`.
 
 No event holds a URL, a key or a header: they are made of the values that the log and the history show as well.
 """

@@ -1,4 +1,4 @@
-"""Every change of the ledger, each one function over a batch, run inside the caller's transaction.
+"""What changes a row on its way, each change one function over a batch, run inside the caller's transaction.
 
 A transition names in its WHERE the state that it starts from and who holds the row, so that one that comes late, or
 from a node whose lease is over, changes nothing. All take `(connection, now, items)` and return one result an item, in
