@@ -1,12 +1,11 @@
-"""Builds the parts of the daemon from the settings and takes them down again, in the right order."""
+"""Builds the parts of the daemon from the settings, and ties them together."""
 
 import asyncio
-import os
 import random
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +13,7 @@ import structlog
 
 from tablefeed.alerts import Alerts
 from tablefeed.announce import Pausing
-from tablefeed.clock import ServerClocks, on_wall, steady
+from tablefeed.clock import on_wall, steady
 from tablefeed.config import Settings
 from tablefeed.credentials import FileKey
 from tablefeed.disks import Disks
@@ -23,15 +22,13 @@ from tablefeed.fleet import Fleet
 from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
-from tablefeed.http import ANY_NUMBER, make_session, tls_context
 from tablefeed.intake import Intake
-from tablefeed.joining import know, make_fleet, make_listener, member_of, others_of, shared_of
+from tablefeed.joining import know, make_fleet, make_listener, others_of
 from tablefeed.ledger import Ledger
 from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.listener import Listener
 from tablefeed.ledger.reader import Reader
-from tablefeed.limit import Limit
-from tablefeed.links import Archivers, Inbox, Links, Unusable, places, still_there
+from tablefeed.links import Inbox, Links, Unusable, places, still_there
 from tablefeed.means import Means
 from tablefeed.metrics import Metrics
 from tablefeed.model import Feed
@@ -39,27 +36,21 @@ from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.notify import Sender
 from tablefeed.obstacles import Obstacles
+from tablefeed.opening import WEBHOOKS, opened
 from tablefeed.others import NOBODY, Others
 from tablefeed.outcomes import Outcomes
 from tablefeed.pauses import Pauses
 from tablefeed.pipeline import Pipeline, Ports
 from tablefeed.presign import Presigner
 from tablefeed.pulse import Pulse
+from tablefeed.refusals import Refusals
 from tablefeed.roster import Roster
 from tablefeed.slots import FairSlots, Share
 from tablefeed.tally import Tally
-from tablefeed.threads import Threads
 from tablefeed.throttle import Throttle
 from tablefeed.webhook import Poster
 
 log = structlog.get_logger("service")
-
-_READERS = 32
-_CHORES = 2
-_WEBHOOKS = 16
-"""Webhooks that are called at a time."""
-_CLOSING = 10.0
-"""Seconds that moves under way get at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +67,7 @@ class Parts:
     intakes: Mapping[str, Intake]
     """By the name of the feed, as `feeds`; both change with a reload."""
     roster: Roster[Intake]
+    refusals: Refusals
     housekeeper: Housekeeper
     troubles: Mapping[str, Unusable]
     """Feeds whose directory cannot be read now, with the reason of each."""
@@ -102,52 +94,13 @@ async def assembled(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str
 
     `keys` maps `ApiAccess.key_name` to keys. Raises Fatal when a part cannot be built.
     """
-    context = await asyncio.to_thread(tls_context, settings.upload.ca_file)
-    owner = f"{socket.gethostname()}:{os.getpid()}"
-    metrics = Metrics()
-    member = member_of(settings)
-    ledger = Ledger(
-        settings.ledger.url,
-        owner=owner,
-        clock=time.time,
-        sleep=asyncio.sleep,
-        committed=metrics.committed,
-        member=member,
-    )
-    held = await ledger.open()
-    if held:
-        log.info("ledger_recovered", files=held, effect="what a killed daemon had begun goes on")
-    readers = Threads(_READERS, "read")
-    chores = Threads(_CHORES, "chore")
-    archivers = Archivers(ledger.holds)
-    shared = shared_of(settings)
-    reader = Reader(settings.ledger.url, shared)
-    throttle = Throttle(settings.upload.bandwidth, time.time)
-    clocks = ServerClocks(time.time, steady)
-    try:
-        async with (
-            make_session(ANY_NUMBER, context) as session,
-            make_session(_WEBHOOKS, context) as webhooks,
-        ):
-            means = Means(
-                *(settings, keys, ledger, session, webhooks, readers, chores, archivers, shared, reader, throttle),
-                *(clocks, metrics, Limit(settings.api.concurrency)),
-            )
-            parts = _connected(means, feeds)
-            await know(ledger, feeds)
-            for record in await ledger.feed_records():
-                if record.paused_at is not None:
-                    parts.pauses.restore(record.name, record.paused_at)
-            yield parts
-    finally:
-        await reader.close()
-        metrics.close()
-        readers.shutdown(wait=False)
-        chores.shutdown(wait=False, cancel_futures=True)
-        with suppress(TimeoutError):  # a share that hangs must not keep the daemon from ending
-            async with asyncio.timeout(_CLOSING):
-                await archivers.close()
-        await ledger.close()
+    async with opened(settings, keys) as means:
+        parts = _connected(means, feeds)
+        await know(means.ledger, feeds)
+        for record in await means.ledger.feed_records():
+            if record.paused_at is not None:
+                parts.pauses.restore(record.name, record.paused_at)
+        yield parts
 
 
 def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
@@ -155,30 +108,24 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     links = Links(time.time)
     news = News()
     tally = Tally(time.time)
-    news.listen(tally.note)
-    news.listen(means.metrics.note)
     presigner = means.presigner()
     node = means.ledger.node
     notices = Notices(node or socket.gethostname(), presigner.known_dataset, clock=time.time, teller=node)
     pauses = Pauses(Pausing(by_name, means.ledger, notices, links.told), links.queued, clock=time.time)
-    gates = Gates(steady, random.random)
-    for feed in feeds:
-        gates.relate(feed.name, feed.api.origin)
+    gates = _gates(feeds)
     slots = FairSlots(means.settings.upload.concurrency, partial(_share, by_name), clock=steady, grown=links.queued)
-    pipeline = _pipeline(means, by_name, slots, Outcomes(gates, news, node), links, presigner, notices)
+    outcomes = Outcomes(gates, news, node)
+    refusals = Refusals(by_name, means.ledger, means.archivers, outcomes, notices, links.look, wall=time.time)
+    pipeline = _pipeline(means, by_name, slots, outcomes, links, presigner, notices, refusals)
     links.dispatcher = dispatcher = _dispatcher(means, by_name, slots, gates, links, pipeline, pauses)
     alerts = Alerts(by_name, means.ledger, notices, links)
     links.webhooks = webhooks = alerts.webhooks(
-        Poster(means.webhooks), means.keys, slots=_WEBHOOKS, keep=means.settings.ledger.history_keep
+        Poster(means.webhooks), means.keys, slots=WEBHOOKS, keep=means.settings.ledger.history_keep
     )
     freshness = alerts.freshness()
     obstacles = Obstacles(links.troubles, gates, on_wall(time.time, steady))
-    fleet = make_fleet(means, by_name, dispatcher, links, pauses, obstacles)
-    hearing = make_listener(means, dispatcher, links, pauses)
-    for listener in (alerts.announcer.note, webhooks.note, freshness.note):
+    for listener in (tally.note, means.metrics.note, alerts.announcer.note, webhooks.note, freshness.note):
         news.listen(listener)
-    make_intake = partial(_intake, means.settings, Inbox(means.ledger, pipeline, news), others_of(means.ledger), links)
-    links.intakes |= {feed.name: make_intake(feed) for feed in feeds}
     return Parts(
         feeds=by_name,
         ledger=means.ledger,
@@ -188,17 +135,16 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
         throttle=means.throttle,
         gates=gates,
         intakes=links.intakes,
-        roster=Roster(
-            by_name, links.intakes, make_intake, dispatcher, gates, changed=links.changed, forget=links.forget
-        ),
-        housekeeper=_housekeeper(means, by_name, pipeline),
+        roster=_roster(means, by_name, Inbox(means.ledger, refusals, news), dispatcher, gates, links),
+        refusals=refusals,
+        housekeeper=_housekeeper(means, by_name, refusals),
         troubles=links.troubles,
         obstacles=obstacles,
         pauses=pauses,
         webhooks=webhooks,
         freshness=freshness,
-        fleet=fleet,
-        listener=hearing,
+        fleet=make_fleet(means, by_name, dispatcher, links, pauses, obstacles),
+        listener=make_listener(means, dispatcher, links, pauses),
         news=news,
         tally=tally,
         reader=means.reader,
@@ -209,6 +155,13 @@ def _connected(means: Means, feeds: Sequence[Feed]) -> Parts:
     )
 
 
+def _gates(feeds: Sequence[Feed]) -> Gates:
+    gates = Gates(steady, random.random)
+    for feed in feeds:
+        gates.relate(feed.name, feed.api.origin)
+    return gates
+
+
 def _pipeline(
     means: Means,
     feeds: Mapping[str, Feed],
@@ -217,6 +170,7 @@ def _pipeline(
     links: Links,
     presigner: Presigner,
     notices: Notices,
+    refusals: Refusals,
 ) -> Pipeline:
     return Pipeline(
         feeds,
@@ -229,17 +183,26 @@ def _pipeline(
         outcomes,
         Ports(links.look, links.due, partial(still_there, means.readers)),
         notices,
+        refusals,
         wall=time.time,
         random=random.random,
         steady=steady,
     )
 
 
-def _housekeeper(means: Means, feeds: Mapping[str, Feed], pipeline: Pipeline) -> Housekeeper:
+def _roster(
+    means: Means, feeds: dict[str, Feed], inbox: Inbox, dispatcher: Dispatcher, gates: Gates, links: Links
+) -> Roster[Intake]:
+    make_intake = partial(_intake, means.settings, inbox, others_of(means.ledger), links)
+    links.intakes |= {feed.name: make_intake(feed) for feed in feeds.values()}
+    return Roster(feeds, links.intakes, make_intake, dispatcher, gates, changed=links.changed, forget=links.forget)
+
+
+def _housekeeper(means: Means, feeds: Mapping[str, Feed], refusals: Refusals) -> Housekeeper:
     return Housekeeper(
         feeds,
         means.ledger,
-        pipeline.set_aside_leftovers,
+        refusals.set_aside_leftovers,
         means.chores,
         wall=time.time,
         history_keep=means.settings.ledger.history_keep,

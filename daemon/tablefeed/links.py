@@ -12,14 +12,14 @@ from tablefeed.archive import Archiver
 from tablefeed.archive.directories import certain
 from tablefeed.disks import Place
 from tablefeed.dispatch import Dispatcher, Front
-from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
+from tablefeed.errors import DiskTrouble, FeedBlocked
 from tablefeed.intake import Intake
 from tablefeed.ledger import Ledger
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, Feed, FileVersion
 from tablefeed.news import News, Queued
 from tablefeed.notify import Sender
-from tablefeed.pipeline import Pipeline
 from tablefeed.presence import assert_present
+from tablefeed.refusals import Refusals
 from tablefeed.threads import Threads
 
 log = structlog.get_logger("service")
@@ -30,13 +30,13 @@ _AWAY = "Bring its disk or share back; it is looked at every few seconds"
 class Inbox:
     """What the intakes need of the ledger."""
 
-    def __init__(self, ledger: Ledger, pipeline: Pipeline, news: News) -> None:
-        """What is refused goes through the pipeline, all else to the ledger."""
+    def __init__(self, ledger: Ledger, refusals: Refusals, news: News) -> None:
+        """What is refused goes to the refusals, all else to the ledger."""
         self._news = news
         self.unknown = ledger.unknown
         self.can_hold = ledger.can_hold
         self._ledger = ledger
-        self._pipeline = pipeline
+        self.refuse = refusals.unqueued
 
     async def enqueue(self, versions: Sequence[FileVersion]) -> None:
         """Queue settled versions, and say so."""
@@ -45,10 +45,6 @@ class Inbox:
             self._news.tell(Queued(versions[0].feed, count))
             names = {"path": versions[0].path} if len(versions) == 1 else {}
             log.info("files_queued", feed=versions[0].feed, count=count, **names)
-
-    async def refuse(self, version: FileVersion, error: FileRefused) -> None:
-        """Record a version that can never be delivered, and set its file aside."""
-        await self._pipeline.refuse(version, error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ async def left_of(parts: Parts, waiting: tuple[tuple[str, str, str], ...]) -> Le
         (entry.version.feed, entry.version.path, _why(parts, entry, reason))
         for entry, reason in await parts.ledger.open_entries([*parts.feeds], limit=_TOLD)
     ]
-    files = (*waiting, *left, *parts.pipeline.rejected)
+    files = (*waiting, *left, *parts.refusals.latest)
     for feed, path, reason in files:
         log.warning("not_delivered", feed=feed, path=path, reason=reason)
     log.info("pass_ended", delivered=parts.pipeline.delivered, left=len(files), troubles=len(parts.troubles))

@@ -1,12 +1,9 @@
 """The story of one file, from its claim to the archive, in order."""
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 from urllib.parse import urlsplit
-
-import structlog
 
 from tablefeed.archive import Archiver
 from tablefeed.duplicates import Contents
@@ -15,7 +12,6 @@ from tablefeed.errors import (
     DeliveryError,
     DiskTrouble,
     FeedBlocked,
-    FileRefused,
     GrantExpired,
     LeaseLost,
     Transient,
@@ -26,12 +22,22 @@ from tablefeed.model import Duplicates, Entry, Feed, FileVersion, Grant, Receipt
 from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.presign import Presigner
-from tablefeed.retry import Again, Decision, LeaveToOthers, LookAgain, Pause, Regrant, SetAside, backoff, decide
+from tablefeed.refusals import Refusals
+from tablefeed.retry import (
+    MOST_GRANTS,
+    Again,
+    Decision,
+    LeaveToOthers,
+    LookAgain,
+    Pause,
+    Regrant,
+    SetAside,
+    backoff,
+    decide,
+)
 from tablefeed.slots import Draining, FairSlots, Slot
 from tablefeed.tries import Tries
 from tablefeed.upload import Digest, Progress, Uploader
-
-log = structlog.get_logger("pipeline")
 
 LONGEST_LOOK = 30.0
 """Seconds after which a file that is open for writing again is looked at at the latest."""
@@ -65,6 +71,7 @@ class Pipeline:
         outcomes: Outcomes,
         ports: Ports,
         notices: Notices,
+        refusals: Refusals,
         *,
         wall: Callable[[], float],
         random: Callable[[], float],
@@ -84,13 +91,12 @@ class Pipeline:
         self._outcomes = outcomes
         self._ports = ports
         self._notices = notices
+        self._refusals = refusals
         self._wall = wall
         self._random = random
         self._tries = Tries()
         self.in_flight: dict[int, tuple[Entry, Progress]] = {}
         """Uploads that run now, by the id of their entry."""
-        self.rejected: deque[tuple[str, str, str]] = deque(maxlen=1_000)
-        """(feed, path, reason) of the files refused last."""
         self.delivered = 0
         """Files delivered so far."""
         self.progressed_at = steady()
@@ -218,7 +224,7 @@ class Pipeline:
         )
 
     async def _fail(self, feed: Feed, entry: Entry, error: DeliveryError) -> None:
-        decision = self._decide(entry, error, grants=3)
+        decision = self._decide(entry, error, MOST_GRANTS)
         match decision:
             case Again():
                 self._outcomes.delayed(feed, entry, error, decision.delay)
@@ -234,12 +240,10 @@ class Pipeline:
                 await self._look_again(feed, entry, error)
             case SetAside():
                 self._tries.closed(entry)
-                notice = self._notices.rejected(feed, entry.version, decision.error)
-                if not await self._ledger.rejected(entry.id, decision.error, notice):
-                    self._leave(feed, entry, LeaseLost(entry.version.path))
-                    return
-                self._outcomes.rejected(feed.name, entry.version.path, decision.error)
-                await self._set_aside(feed, entry.id, entry.version, decision.error)
+                try:
+                    await self._refusals.claimed(feed, entry, decision.error)
+                except LeaseLost as lost:
+                    self._leave(feed, entry, lost)
             case LeaveToOthers():
                 self._leave(feed, entry, error)
             case Regrant():
@@ -279,35 +283,6 @@ class Pipeline:
         await self._ledger.gone(entry.id)
         self._outcomes.vanished(feed, entry)
         self._ports.look(feed.name, entry.version.path)
-
-    async def refuse(self, version: FileVersion, error: FileRefused) -> None:
-        """Set a file aside that never got into the queue."""
-        feed = self._feeds[version.feed]
-        entry_id = await self._ledger.refuse(version, error, self._notices.rejected(feed, version, error))
-        self._outcomes.rejected(version.feed, version.path, error)
-        await self._set_aside(feed, entry_id, version, error)
-
-    async def set_aside_leftovers(self) -> None:
-        """Try once more to move rejected files that could not be moved when they were refused."""
-        for feed in [*self._feeds.values()]:
-            for entry, reason in await self._ledger.rejected_in_place(feed.name, limit=1000):
-                error = FileRefused(entry.version.path, reason, "Mend that, then use `tablefeed retry`")
-                await self._set_aside(feed, entry.id, entry.version, error)
-
-    async def _set_aside(self, feed: Feed, entry_id: int, version: FileVersion, error: FileRefused) -> None:
-        self.rejected.append((feed.name, version.path, f"{error.reason}. {error.remedy}"))
-        names = {"feed": feed.name, "path": version.path, "reason": error.reason, "remedy": error.remedy}
-        try:
-            moved = await self._archivers(feed.name).set_aside(
-                feed, entry_id, version, error, round(self._wall() * 1000)
-            )
-        except (DiskTrouble, FeedBlocked, LeaseLost) as trouble:
-            log.error("file_rejected", **names, left_in_place=True, trouble=str(trouble))
-            return
-        await self._ledger.set_aside(Closing(entry_id, moved.destination, moved.left_in_place))
-        log.error("file_rejected", **names, destination=moved.destination)
-        if moved.stranger:
-            self._ports.look(feed.name, version.path)
 
 
 def _digests(feed: Feed) -> tuple[Digest, ...]:

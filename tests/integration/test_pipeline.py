@@ -20,6 +20,7 @@ from tablefeed.news import News
 from tablefeed.notices import Notices
 from tablefeed.outcomes import Outcomes
 from tablefeed.pipeline import Pipeline, Ports
+from tablefeed.refusals import Refusals
 from tablefeed.slots import FairSlots, Share
 
 UNUSED = cast("Any", None)
@@ -32,7 +33,7 @@ async def test_a_file_whose_feed_was_removed_after_its_claim_goes_back_as_it_was
     """No attempt is counted and its grant stays, for the day on which the feed is there again."""
     async with opened(tmp_path / "ledger.db") as ledger:
         pipeline = Pipeline(
-            {}, ledger, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED,
+            {}, ledger, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED,
             wall=Clock(), random=lambda: 0.5, steady=Clock(),
         )  # fmt: skip
         await ledger.enqueue([version()])
@@ -51,11 +52,13 @@ class Bench:
         self.clock = clock
         self.gates = Gates(self.clock, lambda: 0.0)
         self._ledger = ledger
+        feeds, ports = {"orders": feed}, Ports(lambda _feed, _path: None, lambda _: None, self.still_there)
+        outcomes, notices = Outcomes(self.gates, News()), Notices("here", lambda _: None, clock=self.clock)
+        archivers = cast("Any", lambda _: self)
         self._pipeline = Pipeline(
-            {"orders": feed}, ledger, cast("Any", self), cast("Any", self), Contents(ledger, UNUSED),
-            cast("Any", lambda _: self), FairSlots(1, lambda _: Share(0, 0), clock=self.clock),
-            Outcomes(self.gates, News()), Ports(lambda _feed, _path: None, lambda _: None, self.still_there),
-            Notices("here", lambda _: None, clock=self.clock),
+            feeds, ledger, cast("Any", self), cast("Any", self), Contents(ledger, UNUSED),
+            archivers, FairSlots(1, lambda _: Share(0, 0), clock=self.clock), outcomes, ports, notices,
+            Refusals(feeds, ledger, archivers, outcomes, notices, ports.look, wall=self.clock),
             wall=self.clock, random=lambda: 0.0, steady=self.clock,
         )  # fmt: skip
 
