@@ -12,8 +12,8 @@ from support.config import Site, feed
 from tablefeed.cli import whereabouts as quick
 from tablefeed.cli.whereabouts import feed_names, lock_holder, whereabouts
 from tablefeed.config import DEFAULT_PATH
+from tablefeed.config.addresses import parse_listen
 from tablefeed.config.environment import CONFIG_VARIABLE, FEEDS_VARIABLE
-from tablefeed.config.fields import parse_listen
 from tablefeed.ledger.sqlite import Lock
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support.config import KEY, Site, feed
 from tablefeed.config import needs_restart, to_feeds
-from tablefeed.config.fields import masked_database, password_of
+from tablefeed.config.addresses import masked_database, password_of
 from tablefeed.ledger import engine
 from tablefeed.model import ApiAccess, Feed, Order, Ready
 

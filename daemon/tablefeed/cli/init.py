@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from tablefeed.archive.directories import probe_directories
 from tablefeed.cli.commands.init import PRODUCTION
@@ -19,8 +18,9 @@ from tablefeed.cli.options import parsed, quiet_logs, run_async
 from tablefeed.cli.words import shown
 from tablefeed.client import ProcessMindClient
 from tablefeed.config import DEFAULT_PATH, KeyFile, KeyVariable, load, to_feeds
+from tablefeed.config.addresses import BaseUrl
 from tablefeed.config.environment import CONFIG_VARIABLE, KEY_VARIABLE
-from tablefeed.config.fields import BaseUrl, FeedName, Identifier
+from tablefeed.config.fields import FeedName, Identifier, checked
 from tablefeed.config.sample import sample
 from tablefeed.errors import DeliveryError, Exit, Fatal, KeyRefused, Transient
 from tablefeed.http import is_plain_to_afar
@@ -51,7 +51,7 @@ def init(config: Path | None, answers: Answers, *, force: bool) -> None:
     if os.path.lexists(file) and not force:
         raise Fatal(f"{file} is there already", "Edit it, name another with --config, or write over it with --force")
     _assert_place(file)
-    base_url = parsed("--base-url", partial(_valid, BaseUrl), answers.base_url)
+    base_url = parsed("--base-url", partial(checked, BaseUrl), answers.base_url)
     if is_plain_to_afar(base_url):
         raise typer.BadParameter("would send the key over plain http: use https", param_hint="--base-url")
     found = _interview(answers, file)
@@ -164,22 +164,13 @@ def _name_of(directory: Path) -> str:
 def _got(question: str, flag: str, kind: Any, given: str | None, *, default: str | None = None) -> str:
     """What a flag gives, or an answer that is right. Raises the usage error that names the flag."""
     if given is not None:
-        return parsed(flag, partial(_valid, kind), given)
+        return parsed(flag, partial(checked, kind), given)
     while True:
         answer = _ask(question, flag, default=default)
         try:
-            return _valid(kind, answer)
+            return checked(kind, answer)
         except ValueError as error:
             typer.echo(f"That does not do: it {error}.")
-
-
-def _valid(kind: Any, text: str) -> str:
-    """The text, if the settings would take it. Raises ValueError with what would be right."""
-    try:
-        value: str = TypeAdapter(kind).validate_python(text)
-    except ValidationError as error:
-        raise ValueError(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
-    return value
 
 
 def _ask(question: str, flag: str, *, default: str | None = None, hidden: bool = False) -> str:

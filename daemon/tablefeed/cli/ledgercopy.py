@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tablefeed.cli.words import plural, shown
-from tablefeed.config.fields import LedgerUrl, NodeName
+from tablefeed.config.addresses import LedgerUrl
+from tablefeed.config.fields import NodeName, checked
 from tablefeed.errors import Exit
 from tablefeed.ledger.copy import Contents, Copied, copy_ledger
 from tablefeed.ledger.engine import describe, sqlite_file
@@ -41,10 +41,9 @@ def copy(source: str, target: str, node: str | None, typed: Collection[str]) -> 
 def _url(name: str, url: str, typed: bool) -> str:  # noqa: FBT001 - it only words the refusal
     option, variable = _OPTIONS[name]
     try:
-        right = TypeAdapter(LedgerUrl).validate_python(url)
-    except ValidationError as error:
-        told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(told, param_hint=option if typed else variable) from None
+        right = checked(LedgerUrl, url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option if typed else variable) from None
     parsed = sa.make_url(right)
     if typed and (parsed.password is not None or any("password" in key.lower() for key in parsed.query)):
         raise typer.BadParameter(
@@ -64,16 +63,13 @@ def _is_same(source: str, target: str) -> bool:
 
 def _place(source: str, target: str, node: str | None) -> Place:
     try:
-        name = None if node is None else TypeAdapter(NodeName).validate_python(node)
+        name = None if node is None else checked(NodeName, node)
         return placed(
             from_server=sqlite_file(source) is None,
             to_server=sqlite_file(target) is None,
             node=name or None,
             host=socket.gethostname(),
         )
-    except ValidationError as error:
-        told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(told, param_hint="--node") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--node") from None
 

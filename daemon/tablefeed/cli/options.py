@@ -61,7 +61,7 @@ def start(config: Path | None) -> "tuple[Settings, dict[str, FileKey]]":
 def set_up_logs(settings: "Settings", keys: "Mapping[str, FileKey]") -> None:
     """Log to standard error as configured; the keys, as they are at any time, never appear there."""
     from tablefeed import logs
-    from tablefeed.config.fields import password_of
+    from tablefeed.config.addresses import password_of
 
     password = password_of(settings.ledger.url)
     logs.configure(

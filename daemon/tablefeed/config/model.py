@@ -9,15 +9,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tablefeed.config.addresses import BaseUrl, LedgerUrl, Listen, WebhookUrl, parse_listen
 from tablefeed.config.bandwidth import Bandwidth
 from tablefeed.config.fields import (
     AbsolutePath,
-    BaseUrl,
     Duration,
     FeedName,
     Identifier,
-    LedgerUrl,
-    Listen,
     LongDuration,
     NodeName,
     NumberOrAuto,
@@ -29,10 +27,8 @@ from tablefeed.config.fields import (
     SomePatterns,
     Suffix,
     Template,
-    WebhookUrl,
     needed,
     option,
-    parse_listen,
 )
 from tablefeed.model import Duplicates, Order, Ready
 
