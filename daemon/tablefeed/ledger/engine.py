@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable, TablefeedError
-from tablefeed.ledger import postgres, sqlite
+from tablefeed.ledger import postgres, sqlite, sqlstates
 from tablefeed.ledger.lines import Lines
 from tablefeed.ledger.schema import HEAD
 
@@ -259,7 +259,7 @@ def while_it_waits(url: str) -> str:
 def remedy(url: str, trouble: str = "") -> tuple[str, Exit]:
     """What to do where the ledger cannot be opened now, for what is told as `trouble`, and the exit code of that."""
     if sqlite_file(url) is None:
-        return postgres.remedy(trouble), Exit.UNAVAILABLE
+        return sqlstates.remedy(trouble), Exit.UNAVAILABLE
     return "Free space, or set [ledger] url to a file on a local disk", Exit.CANNOT_CREATE
 
 
@@ -271,5 +271,5 @@ def translated(url: str) -> Iterator[None]:
     except TablefeedError:
         raise
     except sa.exc.DBAPIError as error:
-        ours = sqlite.error_of if sqlite_file(url) is not None else postgres.error_of
+        ours = sqlite.error_of if sqlite_file(url) is not None else sqlstates.error_of
         raise ours(error, describe(url)) from None

@@ -11,8 +11,8 @@ from tablefeed.errors import DiskTrouble, Exit, LedgerUnusable
 from tablefeed.ledger import engine, nodes, sqlite
 from tablefeed.ledger.schema import HEAD, metadata
 from tablefeed.ledger.schema import nodes as registered
+from tablefeed.ledger.sqlstates import LOCK_NOT_AVAILABLE, state_of
 
-_LOCK_NOT_AVAILABLE = "55P03"
 _STOP = "Stop the daemons that use it: nobody may while it is copied"
 _UNBOUND = (
     "SET idle_in_transaction_session_timeout = 0",
@@ -136,7 +136,7 @@ def _hold(connection: sa.Connection, url: str, tables: list[sa.Table]) -> None:
     try:
         connection.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
     except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+        if state_of(error) != LOCK_NOT_AVAILABLE:
             raise
         raise LedgerUnusable(f"the ledger {engine.describe(url)} is in use", _STOP) from None
     # A node may have registered before the lock was there.

@@ -1,9 +1,8 @@
-"""What only a ledger on PostgreSQL needs: its connections, its errors in words, and its locks.
+"""What only a ledger on PostgreSQL needs: its connections and its locks.
 
 All functions block, but for `hear`; they are called on a thread of the ledger.
 """
 
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from tablefeed.errors import Conflict, DiskTrouble, Exit, LedgerRefused, LedgerUnusable
+from tablefeed.errors import Exit, LedgerUnusable
+from tablefeed.ledger.sqlstates import LOCK_NOT_AVAILABLE, may_not_create, state_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,33 +46,6 @@ _SESSION = (
 )
 _MIGRATING = ("SET statement_timeout = 0", "SET lock_timeout = '10min'")
 """Another node may be at it, with a large ledger."""
-_REFUSED = {
-    "28P01": "Write the right password into [ledger] url, or into .pgpass in the home of the user that runs tablefeed, "
-    "or the file that $PGPASSFILE names",
-    "28000": "Let this user log in: see pg_hba.conf, and the roles of the database",
-    "3D000": "Create the database, or name the right one in [ledger] url",
-    "42501": "Grant the user of [ledger] url the right to create tables in its schema, and to use them",
-    "3F000": "Create the schema, or set the right search_path",
-}
-"""By SQLSTATE: what waiting does not mend."""
-_SOMETHING_ELSE = ("42P07", "42P01", "42703", "42701", "42710", "42804")
-"""What there is and what there is not: the tables are not those of a ledger."""
-_CONFLICTS = ("40001", "40P01", "23505")
-"""Nothing was done, and the same will go well now: serialization_failure, deadlock_detected, unique_violation."""
-_NOT_GIVEN = "55P03"
-"""A lock, in the time for it."""
-_OVERCROWDED = ("53300", "too many c", "remaining connection slots")
-_TEXTS = {
-    "password authentication failed|no password supplied": "28P01",
-    'no pg_hba.conf entry|not permitted to log in|role "[^"]*" does not exist': "28000",
-    'database "[^"]*" does not exist': "3D000",
-    "permission denied": "42501",
-}
-"""By a part of its text, for a connection that was refused: the driver gives no SQLSTATE then."""
-_SERVER = re.compile(r"^(connection (failed|is bad): )?connection to server .*?(, port \d+| socket .*?) failed: ")
-"""How the driver begins what it says of a connection that was not made."""
-_BROKEN = ("22", "23", "42")
-"""Classes of errors that come again whatever is done: of data, of constraints, of names."""
 
 
 def make_engine(url: str, name: str = "tablefeed") -> sa.Engine:
@@ -100,50 +73,6 @@ def set_up(connection: sa.Connection) -> None:
     connection.commit()
 
 
-def error_of(error: sa.exc.DBAPIError, place: str) -> DiskTrouble | LedgerUnusable:
-    """Ours for one of PostgreSQL's: DiskTrouble where waiting helps, as it does for all outages."""
-    text = _told(error)
-    state = getattr(error.orig, "sqlstate", None) or _state_in(text)
-    if state in _REFUSED:
-        code = Exit.NO_PERMISSION if state in ("28P01", "28000", "42501") else Exit.CONFIG
-        return LedgerRefused(f"the ledger {place} refuses: {text}", _REFUSED[state], code)
-    if state in _CONFLICTS:
-        return Conflict(place, f"another node came in between: {text}")
-    if state in _SOMETHING_ELSE:
-        return LedgerUnusable(
-            f"the database {place} holds something else, or its tables were changed: {text}",
-            "Name a database of its own for tablefeed in [ledger] url",
-        )
-    if state is None and isinstance(error, sa.exc.ProgrammingError):
-        return LedgerUnusable(f"the ledger {place} cannot be reached so: {text}", "Correct [ledger] url", Exit.CONFIG)
-    if state is not None and state.startswith(_BROKEN):
-        return LedgerUnusable(
-            f"the ledger {place} cannot be used: {text}", "Let nobody but tablefeed change its tables"
-        )
-    return DiskTrouble(place, f"PostgreSQL does not answer as it should: {text}")
-
-
-def remedy(trouble: str) -> str:
-    """What to do about trouble at the start, by the words it was told in."""
-    if any(sign in trouble for sign in _OVERCROWDED):
-        return "Let PostgreSQL take more connections (max_connections, or the role's own limit), or end some"
-    return "Start PostgreSQL, or correct [ledger] url"
-
-
-def _told(error: sa.exc.DBAPIError) -> str:
-    """What it says in one line: where several addresses were tried, each has its own, and the last one counts.
-
-    The server is left out, which is named beside it.
-    """
-    lines = [stripped for line in str(error.orig).splitlines() if (stripped := _SERVER.sub("", line).strip())]
-    refused = [line.rpartition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
-    return refused[-1] if refused else next(iter(lines), type(error.orig).__name__)
-
-
-def _state_in(text: str) -> str | None:
-    return next((state for part, state in _TEXTS.items() if re.search(part, text)), None)
-
-
 def _number(text: str) -> int:
     """The second number of an advisory lock: 32 bits with a sign."""
     number = zlib.crc32(text.encode())
@@ -160,7 +89,7 @@ def lock_node(connection: sa.Connection, node: str) -> bool:
             connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
             connection.execute(sa.select(sa.func.pg_advisory_lock(_NODE, _number(node))))
     except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _NOT_GIVEN:
+        if state_of(error) == LOCK_NOT_AVAILABLE:
             return False
         raise
     return True
@@ -180,7 +109,9 @@ def lock_scan(connection: sa.Connection, feed: str) -> bool:
 
     To be asked once: locks of a connection are counted.
     """
-    return _try(connection, _SCAN, feed)
+    take = sa.select(sa.func.pg_try_advisory_lock(_SCAN, _number(feed)))
+    locked: bool = connection.execute(take).scalar_one()
+    return locked
 
 
 def unlock_scan(connection: sa.Connection, feed: str) -> None:
@@ -193,17 +124,12 @@ def lock_order(connection: sa.Connection, feed: str) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ORDER, _number(feed))))
 
 
-def _try(connection: sa.Connection, kind: int, text: str) -> bool:
-    locked: bool = connection.execute(sa.select(sa.func.pg_try_advisory_lock(kind, _number(text)))).scalar_one()
-    return locked
-
-
 def assert_may_create(connection: sa.Connection, place: str) -> None:
     """Make sure that this user may make tables. Raises LedgerRefused."""
     may = sa.text("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')")
     user, allowed = connection.execute(may).one()
     if not allowed:
-        raise LedgerRefused(f"the ledger {place} refuses: {user} may not create tables", _REFUSED["42501"])
+        raise may_not_create(place, user)
 
 
 @contextmanager
