@@ -6,7 +6,7 @@ Outside systemd, and wherever the message cannot be delivered, nothing happens: 
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from tablefeed.status import FeedState, FeedStatus, Snapshot, called
@@ -31,11 +31,12 @@ def status_line(snapshot: Snapshot) -> str:
         parts.append(f"the ledger cannot be read: {_short(snapshot.ledger_problem)}")
     if snapshot.ledger_held_up:
         parts.append(f"the ledger cannot be written: {_short(snapshot.ledger_held_up)}")
+    if missed := [node.name for node in snapshot.fleet.missed]:
+        parts.append(f"files wait for a node that is away: {_some(missed)}")
     for state in FeedState:
         named = [_named(feed) for feed in feeds if feed.state is state]
         if named and state is not FeedState.OK:
-            more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
-            parts.append(f"{state}: {', '.join(named[:_MOST_NAMED])}{more}")
+            parts.append(f"{state}: {_some(named)}")
     if refused:
         parts.append(f"{refused:,} refused")
     return ("draining: " if snapshot.draining else "") + "; ".join(parts)
@@ -44,6 +45,11 @@ def status_line(snapshot: Snapshot) -> str:
 def _named(feed: FeedStatus) -> str:
     reason = next((trouble.reason for trouble in feed.troubles), "")
     return f"{called(feed)} ({_short(reason)})" if reason else feed.name
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _short(reason: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tablefeed.nodes import FleetStatus, NodeStatus
 from tablefeed.status import FeedState, FeedStatus, Kind, Snapshot, Trouble, UploadStatus
 from tablefeed.systemd import STATUS_EVERY, Notifier, status_line
 
@@ -118,6 +119,7 @@ def feed(name: str = "orders", state: FeedState = FeedState.OK, reason: str = ""
     return FeedStatus(name, "/srv", "table-1", state, troubles=troubles, **counts)
 
 
+AWAY = NodeStatus("south", False, False, 0, 0, "1", waiting=3)
 UPLOAD = UploadStatus(1, "orders", "a.csv", 10, 5, 1.0, 0, 0)
 IDLE = "0 uploading, 0 queued, 0 delivered today"
 
@@ -147,8 +149,8 @@ IDLE = "0 uploading, 0 queued, 0 delivered today"
             f"draining: {IDLE}; the ledger cannot be read: it is busy",
         ),
         (
-            picture(ledger_held_up="its disk is full"),
-            f"{IDLE}; the ledger cannot be written: its disk is full",
+            picture(ledger_held_up="it is full", fleet=FleetStatus(1, 1, 1, (AWAY,))),
+            f"{IDLE}; the ledger cannot be written: it is full; files wait for a node that is away: south",
         ),
     ],
 )
