@@ -12,7 +12,8 @@ from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.model import Feed, Notice
 from tablefeed.news import Item, Queued, Rejected
 from tablefeed.notices import Notices
-from tablefeed.status import iso, stale_since
+from tablefeed.status import stale_since
+from tablefeed.units import iso
 
 log = structlog.get_logger("freshness")
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from tablefeed.ledger.records import Record
 from tablefeed.model import State, printable
-from tablefeed.status import FileTrouble, iso
+from tablefeed.status import FileTrouble
+from tablefeed.units import iso
 
 _PATHS = ("path", "destination", "reason")
 _TIMES = ("dropped_at", "queued_at", "due_at", "closed_at", "failed_at", "started_at", "finished_at", "removed_at")

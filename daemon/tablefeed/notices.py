@@ -10,7 +10,7 @@ from typing import Any
 
 from tablefeed.errors import FileRefused
 from tablefeed.model import Feed, FileVersion, Notice, Receipt, printable
-from tablefeed.status import iso
+from tablefeed.units import iso
 
 BY_TABLEFEED, BY_OPERATOR = "tablefeed", "operator"
 

@@ -1,16 +1,13 @@
 """What the daemon is doing, as people and programs are shown it: plain values, and the rules that name a state.
 
-`/api/status`, the page, `tablefeed status`, systemd's status line and the metrics all show this one picture. Times are
-Unix milliseconds here and become ISO 8601, in UTC, in `plain`.
+`/api/status`, the page, `tablefeed status`, systemd's status line and the metrics all show this one picture, most of
+them in the words of `telling.py`. Times are Unix milliseconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from tablefeed.model import printable
 from tablefeed.nodes import NO_FLEET, FleetStatus
 
 
@@ -62,6 +59,11 @@ class Trouble:
     """When the daemon tries again by itself; None: it does so now, or somebody must act."""
     node: str = ""
     """On which other node of the fleet it is; empty: here."""
+
+    @property
+    def state(self) -> FeedState:
+        """How a feed is that has it."""
+        return _STATE_OF[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ def state_of(paused_at: int | None, troubles: Sequence[Trouble]) -> FeedState:
     """How a feed with these troubles is."""
     if paused_at is not None:
         return FeedState.PAUSED
-    states = {_STATE_OF[trouble.kind] for trouble in troubles}
+    states = {trouble.state for trouble in troubles}
     return next(state for state in FeedState if state in states or state is FeedState.OK)
 
 
@@ -222,108 +224,3 @@ def stale_since(expect_every: float, arrived_at: int | None, known_at: int, now:
         return None
     due = (known_at if arrived_at is None else arrived_at) + round(expect_every * 1000)
     return due if now > due else None
-
-
-_FEEDS_NAMED = 5
-_NODES_NAMED = 3
-"""Of each state, and of each feed."""
-_FEWER_NAMED = ((2, 1), (0, 0))
-"""Feeds and nodes where those would make the headline too long; where these do too, feeds are counted."""
-_HEADLINE = 140
-"""Characters of a headline that still is one on a phone."""
-_LABELS = {
-    FeedState.UNUSABLE: "directory unusable",
-    FeedState.BLOCKED: "blocked",
-    FeedState.WAITING: "waiting for a server",
-    FeedState.STALE: "no file for too long",
-    FeedState.PAUSED: "paused",
-}
-
-
-def headline(snapshot: Snapshot) -> str:
-    """The state of things in one line: all is well, or what is not, the worst first."""
-    if snapshot.ledger_problem:
-        return f"the ledger cannot be read: {snapshot.ledger_problem}"
-    if snapshot.ledger_held_up:
-        return f"the ledger cannot be written: {snapshot.ledger_held_up}"
-    text = _told(snapshot, _FEEDS_NAMED, _NODES_NAMED)
-    for feeds, nodes in _FEWER_NAMED:
-        if len(text) > _HEADLINE:
-            text = _told(snapshot, feeds, nodes)
-    return text or "all is well"
-
-
-def _told(snapshot: Snapshot, feeds: int, nodes: int) -> str:
-    parts = ["ending: uploads in flight are finished"] if snapshot.draining else []
-    missed = [node.name for node in snapshot.fleet.missed]
-    if len(missed) == 1:
-        parts.append(f"files wait for a node that is away: {missed[0]}")
-    elif missed:
-        parts.append(f"files wait for nodes that are away: {_listed(missed, feeds, 'nodes')}")
-    parts += states_of(snapshot.feeds, feeds, nodes)
-    refused = sum(feed.refused for feed in snapshot.feeds)
-    if refused:
-        parts.append(f"{refused} {'file' if refused == 1 else 'files'} refused")
-    return "; ".join(parts)
-
-
-def states_of(feeds: Sequence[FeedStatus], named: int = _FEEDS_NAMED, nodes: int = _NODES_NAMED) -> list[str]:
-    """Which of these feeds are not well, in words, the worst first: so many by name, each with so many nodes."""
-    return [
-        f"{label}: {_listed(names, named, 'feed' if len(names) == 1 else 'feeds')}"
-        for state, label in _LABELS.items()
-        if (names := [called(feed, nodes) for feed in feeds if feed.state is state])
-    ]
-
-
-def _listed(names: Sequence[str], most: int, kind: str) -> str:
-    """The first names and how many more there are; or only how many, of which kind, where none is to be named."""
-    if not most:
-        return f"{len(names)} {kind}"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
-
-
-def called(feed: FeedStatus, most: int = _NODES_NAMED) -> str:
-    """A feed's name, and where it is as it is if that is on other nodes alone, of which so many are named."""
-    nodes = [trouble.node for trouble in feed.troubles if _STATE_OF[trouble.kind] is feed.state]
-    if not nodes or "" in nodes:
-        return feed.name
-    return f"{feed.name} on {_listed(nodes, most, 'nodes')}"
-
-
-def plain(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot for JSON: names as printable text, times in ISO 8601, UTC."""
-    values = _plain(asdict(snapshot))
-    return {"ok": snapshot.ok, "headline": headline(snapshot), "totals": _totals(snapshot.feeds), **values}
-
-
-def _totals(feeds: Sequence[FeedStatus]) -> dict[str, Any]:
-    names = ("queued", "queued_bytes", "uploading", "archiving", "refused", "delivered_today", "bytes_today")
-    last = max((feed.last_delivery_at for feed in feeds if feed.last_delivery_at), default=None)
-    return {name: sum(getattr(feed, name) for feed in feeds) for name in names} | {
-        "last_delivery_at": last and iso(last)
-    }
-
-
-def iso(milliseconds: int) -> str:
-    """A moment in ISO 8601, UTC, with milliseconds."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_TIMES = {"at", "now", "since"}
-
-
-def _plain(value: Any, key: str = "") -> Any:
-    match value:
-        case dict():
-            return {name: _plain(each, name) for name, each in value.items()}
-        case list() | tuple():
-            return [_plain(each) for each in value]
-        case int() if key in _TIMES or key.endswith("_at"):
-            return iso(value)
-        case str():
-            return printable(value)
-        case _:
-            return value

@@ -6,54 +6,17 @@ Outside systemd, and wherever the message cannot be delivered, nothing happens: 
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from tablefeed.status import FeedState, FeedStatus, Snapshot, called
+from tablefeed.status import Snapshot
+from tablefeed.telling import status_line
 
 _LONGEST_STATUS = 512
-_LONGEST_REASON = 120
-_MOST_NAMED = 3
 STATUS_EVERY = 5.0
 """Seconds between two looks at what `systemctl status` shows."""
 _MARGIN = 15.0
 """Seconds beyond the drain that the end may take: moves under way are finished and the ledger is closed."""
-
-
-def status_line(snapshot: Snapshot) -> str:
-    """One line for `systemctl status`: what goes on, then what a human has to look at."""
-    feeds = snapshot.feeds
-    uploading = len(snapshot.uploads)
-    waiting = sum(feed.queued + feed.uploading + feed.archiving for feed in feeds)
-    delivered, refused = sum(feed.delivered_today for feed in feeds), sum(feed.refused for feed in feeds)
-    parts = [f"{uploading:,} uploading, {max(0, waiting - uploading):,} queued, {delivered:,} delivered today"]
-    if snapshot.ledger_problem:
-        parts.append(f"the ledger cannot be read: {_short(snapshot.ledger_problem)}")
-    if snapshot.ledger_held_up:
-        parts.append(f"the ledger cannot be written: {_short(snapshot.ledger_held_up)}")
-    if missed := [node.name for node in snapshot.fleet.missed]:
-        parts.append(f"files wait for a node that is away: {_some(missed)}")
-    for state in FeedState:
-        named = [_named(feed) for feed in feeds if feed.state is state]
-        if named and state is not FeedState.OK:
-            parts.append(f"{state}: {_some(named)}")
-    if refused:
-        parts.append(f"{refused:,} refused")
-    return ("draining: " if snapshot.draining else "") + "; ".join(parts)
-
-
-def _named(feed: FeedStatus) -> str:
-    reason = next((trouble.reason for trouble in feed.troubles), "")
-    return f"{called(feed)} ({_short(reason)})" if reason else feed.name
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
-    return f"{', '.join(names[:_MOST_NAMED])}{more}"
-
-
-def _short(reason: str) -> str:
-    return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1].rstrip() + "…"
 
 
 class Notifier:

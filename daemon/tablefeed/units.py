@@ -7,7 +7,7 @@ decimal.
 
 import re
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 _SECONDS = {"d": Decimal(86_400), "h": Decimal(3_600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
@@ -71,6 +71,12 @@ def parse_moment(text: str, now: float) -> float:
         return datetime.fromisoformat(text).astimezone().timestamp()
     except (ValueError, OverflowError):
         raise ValueError("is no time; write it like 2026-03-01, 2026-03-01T22:00, 12h or 7d") from None
+
+
+def iso(milliseconds: int) -> str:
+    """A moment in ISO 8601, UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_size(text: str) -> int:

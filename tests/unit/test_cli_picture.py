@@ -20,8 +20,8 @@ from tablefeed.status import (
     Snapshot,
     Trouble,
     UploadStatus,
-    plain,
 )
+from tablefeed.telling import plain
 
 NOW = 1_764_000_000_000
 HOUR = 3_600_000

@@ -17,7 +17,8 @@ from tablefeed.ledger.reports import Report
 from tablefeed.nodes import NodeTrouble
 from tablefeed.overview import LEAST_AGE, PATIENCE, RATE_WINDOW, SHARE, Overview, Rates
 from tablefeed.slots import FairSlots, Share
-from tablefeed.status import FeedState, Kind, headline
+from tablefeed.status import FeedState, Kind
+from tablefeed.telling import headline
 
 
 class Reader:

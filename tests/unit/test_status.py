@@ -15,11 +15,10 @@ from tablefeed.status import (
     Snapshot,
     Trouble,
     UploadStatus,
-    headline,
-    plain,
     stale_since,
     state_of,
 )
+from tablefeed.telling import headline, plain
 
 DAY = 86_400_000
 

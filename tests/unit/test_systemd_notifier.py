@@ -14,7 +14,8 @@ import pytest
 
 from tablefeed.nodes import FleetStatus, NodeStatus
 from tablefeed.status import FeedState, FeedStatus, Kind, Snapshot, Trouble, UploadStatus
-from tablefeed.systemd import STATUS_EVERY, Notifier, status_line
+from tablefeed.systemd import STATUS_EVERY, Notifier
+from tablefeed.telling import status_line
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from tablefeed.ledger.census import Backlog, Census, Delivered
 from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.records import Records, opened
 from tablefeed.model import State, printable
-from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, plain, stale_since, state_of, states_of
+from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, stale_since, state_of
 from tablefeed.tally import midnight
+from tablefeed.telling import plain, states_of
 from tablefeed.units import format_duration
 
 SHOWN = 50

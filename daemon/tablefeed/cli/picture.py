@@ -16,6 +16,7 @@ from tablefeed.cli.trouble import next_try_in, troubles
 from tablefeed.cli.words import clock_time, moment, plural, shown, span
 from tablefeed.model import State
 from tablefeed.status import FeedState, Kind
+from tablefeed.telling import listed
 from tablefeed.units import format_rate, format_size
 
 Values = Mapping[str, Any]
@@ -133,9 +134,8 @@ def _unsettled(snapshot: Values) -> list[RenderableType]:
     feeds = [feed for feed in snapshot["feeds"] if feed.get("unsettled")]
     if not feeds:
         return []
-    names = ", ".join(shown(str(feed.get("name", ""))) for feed in feeds[:FEEDS_NAMED])
-    more = f" and {len(feeds) - FEEDS_NAMED} more" if len(feeds) > FEEDS_NAMED else ""
-    return [Text(f"Not whole yet: {plural(sum(feed['unsettled'] for feed in feeds), 'file')} of {names}{more}.", "dim")]
+    names = listed([shown(str(feed.get("name", ""))) for feed in feeds], FEEDS_NAMED)
+    return [Text(f"Not whole yet: {plural(sum(feed['unsettled'] for feed in feeds), 'file')} of {names}.", "dim")]
 
 
 def _state(feed: Values, living: Set[str]) -> Text:
@@ -156,8 +156,7 @@ def _name(feed: Values) -> Text:
     name = Text(shown(str(feed.get("name", ""))))
     if feed.get("here") is False:
         nodes = [shown(str(node)) for node in feed.get("nodes", ())]
-        more = f" and {len(nodes) - NODES_NAMED} more" if len(nodes) > NODES_NAMED else ""
-        name.append(f" on {', '.join(nodes[:NODES_NAMED])}{more}", style="dim")
+        name.append(f" on {listed(nodes, NODES_NAMED)}", style="dim")
     return name
 
 

@@ -1,12 +1,13 @@
 """What is in the way, as `tablefeed status` tells it: since when, why, what to do, and what is next. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.text import Text
 
 from tablefeed.cli.words import clock_time, moment, plural, shown, span
 from tablefeed.status import FeedState, Kind
+from tablefeed.telling import listed
 
 Values = Mapping[str, Any]
 
@@ -31,7 +32,7 @@ def troubles(snapshot: Values, now: float) -> Iterator[Text]:
             it = {"reason": f"{plural(node['waiting'], 'file')} in its directories must wait"}
             yield _trouble(f"node {node.get('name', '')}", "it is away", it, "Start it again", now)
     for server in snapshot.get("servers", ()):
-        feeds = _listed(server.get("feeds", ()))
+        feeds = listed(server.get("feeds", ()), NAMED)
         yield _trouble("server", f"{server.get('origin', '')} fails", server, f"{feeds} must wait", now)
     for feed in snapshot.get("feeds", ()):
         yield from _here(feed, now)
@@ -62,7 +63,7 @@ def _elsewhere(snapshot: Values, now: float) -> Iterator[Text]:
         what = _KINDS.get(kind, kind)
         first = min((it for _, it in there), key=lambda it: str(it.get("since") or "~"))
         yield _trouble(
-            _listed([who for who, _ in there]),
+            listed([who for who, _ in there], NAMED),
             what.replace("its ", "their ", 1) if len(there) > 1 else what,
             first,
             remedy,
@@ -73,11 +74,6 @@ def _elsewhere(snapshot: Values, now: float) -> Iterator[Text]:
             it = {"reason": "only the first are told to other nodes"}
             more = f"it has {plural(node['more_troubles'], 'more trouble')}"
             yield _trouble(f"node {node.get('name', '')}", more, it, "`tablefeed status` there tells all", now)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _trouble(who: str, what: str, trouble: Values, remedy: str, now: float) -> Text:

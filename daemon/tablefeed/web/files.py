@@ -10,7 +10,7 @@ from tablefeed.history import is_refused, plain, what
 from tablefeed.ledger.glance import Wanted
 from tablefeed.ledger.records import Page, Record
 from tablefeed.model import State
-from tablefeed.status import iso
+from tablefeed.units import iso
 
 _SHOWN = 50
 _MOST = 200

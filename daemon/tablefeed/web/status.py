@@ -4,7 +4,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from tablefeed.status import Snapshot, plain
+from tablefeed.status import Snapshot
+from tablefeed.telling import plain
 
 
 class StatusPort(Protocol):
