@@ -9,11 +9,10 @@ from typing import Protocol
 
 import structlog
 
-from tablefeed.ledger.census import Backlog, Census
+from tablefeed.ledger.census import Census
 from tablefeed.ledger.muster import Muster
 from tablefeed.ledger.nodes import Beat, Node
 from tablefeed.ledger.reports import steadied, written
-from tablefeed.model import State
 from tablefeed.nodes import FleetStatus, HeldStatus, NodeStatus, NodeTrouble
 from tablefeed.status import FeedStatus, Kind, Trouble, state_of
 
@@ -201,10 +200,7 @@ def _stale(since: int, node: str = "") -> Trouble:
 
 def _feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tuple[int, int]) -> FeedStatus:
     """A feed that only other nodes serve, as far as the ledger tells. `today`: files and bytes delivered."""
-    nothing = Backlog()
-    queued, sending, moving = (
-        census.open.get((name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
-    )
+    open_files = census.backlogs(name)
     # Asked for by their keys: a fleet has thousands, and this is done for each of them.
     records = [record for node in ("", *nodes) if (record := census.feeds.get((node, name)))]
     shared = census.feeds.get(("", name))
@@ -215,17 +211,17 @@ def _feed_elsewhere(name: str, nodes: tuple[str, ...], census: Census, today: tu
         directory="",
         datatable_id="",
         state=state_of(paused_at, troubles),
-        queued=queued.count,
-        queued_bytes=queued.bytes,
-        uploading=sending.count,
-        archiving=moving.count,
-        retrying=queued.failing + sending.failing + moving.failing,
+        queued=open_files.queued.count,
+        queued_bytes=open_files.queued.bytes,
+        uploading=open_files.uploading.count,
+        archiving=open_files.uploaded.count,
+        retrying=open_files.failing,
         refused=census.refused.get(name, 0),
         delivered_today=today[0],
         bytes_today=today[1],
-        oldest_queued_at=queued.oldest_at,
-        oldest_undelivered_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
-        next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
+        oldest_queued_at=open_files.queued.oldest_at,
+        oldest_undelivered_at=open_files.oldest_undelivered_at,
+        next_try_at=open_files.next_try_at,
         last_arrival_at=max(filter(None, (record.arrived_at for record in records)), default=None),
         last_delivery_at=max(filter(None, (record.delivered_at for record in records)), default=None),
         paused_at=paused_at,

@@ -16,10 +16,10 @@ from tablefeed.fleet import SHOWN as NODES_SHOWN
 from tablefeed.fleet import feeds_of_all, fleet_status
 from tablefeed.gates import Closed
 from tablefeed.history import trouble_of
-from tablefeed.ledger.census import Backlog, Census
+from tablefeed.ledger.census import Census
 from tablefeed.ledger.engine import while_it_waits
 from tablefeed.ledger.feeds import FeedRecord
-from tablefeed.model import Feed, State, printable
+from tablefeed.model import Feed, printable
 from tablefeed.nodes import NO_FLEET, FleetStatus
 from tablefeed.status import (
     FeedStatus,
@@ -197,10 +197,7 @@ class Overview:
         return feeds_of_all(own, told.fleet, told.census, self._tally.today)
 
     def _feed(self, feed: Feed, census: Census, closed: Iterable[Closed], now: int) -> FeedStatus:
-        nothing = Backlog()
-        queued, sending, moving = (
-            census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
-        )
+        open_files = census.backlogs(feed.name)
         record = census.feeds.get(("" if feed.shared else self._node, feed.name))
         stale = _overdue(feed, record, now)
         troubles = (*self._parts.obstacles.of(feed.name, closed), *([_stale(feed, stale)] if stale else []))
@@ -212,18 +209,18 @@ class Overview:
             directory=printable(feed.directory),
             datatable_id=feed.datatable_id,
             state=state_of(paused_at, troubles),
-            queued=queued.count,
-            queued_bytes=queued.bytes,
-            uploading=sending.count,
-            archiving=moving.count,
+            queued=open_files.queued.count,
+            queued_bytes=open_files.queued.bytes,
+            uploading=open_files.uploading.count,
+            archiving=open_files.uploaded.count,
             unsettled=len(intake.waiting) if intake else 0,
-            retrying=queued.failing + sending.failing + moving.failing,
+            retrying=open_files.failing,
             refused=census.refused.get(feed.name, 0),
             delivered_today=files,
             bytes_today=size,
-            oldest_queued_at=queued.oldest_at,
-            oldest_undelivered_at=min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None),
-            next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
+            oldest_queued_at=open_files.queued.oldest_at,
+            oldest_undelivered_at=open_files.oldest_undelivered_at,
+            next_try_at=open_files.next_try_at,
             last_arrival_at=record.arrived_at if record else None,
             last_delivery_at=record.delivered_at if record else None,
             expect_every=feed.expect_every or None,

@@ -16,10 +16,10 @@ from tablefeed.fleet import SHOWN as NODES_SHOWN
 from tablefeed.fleet import feeds_of_all, fleet_status, troubles_of
 from tablefeed.history import trouble_of
 from tablefeed.joining import node_of
-from tablefeed.ledger.census import Backlog, Census, Delivered
+from tablefeed.ledger.census import Census, Delivered
 from tablefeed.ledger.engine import sqlite_file
 from tablefeed.ledger.records import Records, opened
-from tablefeed.model import State, printable
+from tablefeed.model import printable
 from tablefeed.status import FeedStatus, FileTrouble, Kind, Snapshot, Trouble, stale_since, state_of
 from tablefeed.tally import midnight
 from tablefeed.telling import plain, states_of
@@ -92,15 +92,13 @@ def _feed(
     runs: bool,
 ) -> FeedStatus:
     """A feed of the configuration; `node`: this one; `told`: what its daemon has told the others of it."""
-    nothing = Backlog()
-    queued, sending, moving = (
-        census.open.get((feed.name, state), nothing) for state in (State.QUEUED, State.UPLOADING, State.UPLOADED)
-    )
+    open_files = census.backlogs(feed.name)
+    queued, sending = open_files.queued, open_files.uploading
     record = census.feeds.get(("" if feed.shared else node, feed.name))
     troubles = (*told, *(_stale(feed, record.arrived_at, record.known_at, now) if record else ()))
     today, bytes_today = _today(delivered, feed.name)
     paused_at = record.paused_at if record else None
-    oldest = min(filter(None, (queued.oldest_at, sending.oldest_at)), default=None)
+    oldest = open_files.oldest_undelivered_at
     return FeedStatus(
         name=feed.name,
         directory=printable(feed.directory),
@@ -110,14 +108,14 @@ def _feed(
         queued=queued.count + (0 if runs else sending.count),
         queued_bytes=queued.bytes + (0 if runs else sending.bytes),
         uploading=sending.count if runs else 0,
-        archiving=moving.count,
-        retrying=queued.failing + sending.failing + moving.failing,
+        archiving=open_files.uploaded.count,
+        retrying=open_files.failing,
         refused=census.refused.get(feed.name, 0),
         delivered_today=today,
         bytes_today=bytes_today,
         oldest_queued_at=queued.oldest_at if runs else oldest,
         oldest_undelivered_at=oldest,
-        next_try_at=min(filter(None, (queued.next_due_at, moving.next_due_at)), default=None),
+        next_try_at=open_files.next_try_at,
         last_arrival_at=record.arrived_at if record else None,
         last_delivery_at=record.delivered_at if record else None,
         expect_every=feed.expect_every or None,

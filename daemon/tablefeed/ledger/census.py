@@ -23,6 +23,33 @@ class Backlog:
     """When the first of those that wait is tried again; None: none waits."""
 
 
+_NONE = Backlog()
+
+
+@dataclass(frozen=True, slots=True)
+class Backlogs:
+    """The open files of one feed by their state. Times are Unix milliseconds."""
+
+    queued: Backlog = _NONE
+    uploading: Backlog = _NONE
+    uploaded: Backlog = _NONE
+
+    @property
+    def failing(self) -> int:
+        """Files that have failed and are tried again."""
+        return self.queued.failing + self.uploading.failing + self.uploaded.failing
+
+    @property
+    def oldest_undelivered_at(self) -> int | None:
+        """When the first of those was queued that are not delivered."""
+        return min(filter(None, (self.queued.oldest_at, self.uploading.oldest_at)), default=None)
+
+    @property
+    def next_try_at(self) -> int | None:
+        """When the first of those that wait is tried again, to be sent or to be moved; None: none waits."""
+        return min(filter(None, (self.queued.next_due_at, self.uploaded.next_due_at)), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Census:
     """All feeds at one moment."""
@@ -31,6 +58,11 @@ class Census:
     refused: dict[str, int] = field(default_factory=dict)
     """Files that were set aside and have not been put back, by feed."""
     feeds: dict[FeedKey, FeedRecord] = field(default_factory=dict)
+
+    def backlogs(self, feed: str) -> Backlogs:
+        """The open files of a feed."""
+        states = (State.QUEUED, State.UPLOADING, State.UPLOADED)
+        return Backlogs(*(self.open.get((feed, state), _NONE) for state in states))
 
 
 def _sum(what: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
