@@ -61,11 +61,6 @@ def redact(text: str, secrets: Collection[str] = ()) -> str:
     return Redactor(secrets).text(text)
 
 
-def redact_value(value: object, secrets: Collection[str] = ()) -> object:
-    """A value fit for a log: None, numbers, redacted text, and lists and dicts of these."""
-    return plain(value, Redactor(secrets).text)
-
-
 class Redactor:
     """Redacts with one set of known secrets, for which it is prepared once."""
 
@@ -97,16 +92,11 @@ class Redactor:
         return _ESCAPE_SIGN.search(text) is not None or any(secret in text for secret in self._secrets)
 
 
-def plain(value: object, text: Callable[[str], str]) -> object:
-    """The value as None, bool, int, float, text, list or dict, each piece of text as `text` returns it.
+def plain_fields(fields: Mapping[str, object], text: Callable[[str], str]) -> dict[str, object]:
+    """Each field as None, bool, int, float, text, list or dict; its name, and each text in it, as `text` returns it.
 
     What belongs to a name like `x-api-key` is left out whatever it is. Anything else is told by its own words.
     """
-    return _plain(value, text, _DEEPEST)
-
-
-def plain_fields(fields: Mapping[str, object], text: Callable[[str], str]) -> dict[str, object]:
-    """Each field as `plain` returns it, and so its name."""
     return _plain_dict(fields, text, _DEEPEST)
 
 
