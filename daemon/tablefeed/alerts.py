@@ -12,7 +12,8 @@ from tablefeed.ledger import Ledger
 from tablefeed.links import Links
 from tablefeed.model import Feed
 from tablefeed.notices import Notices
-from tablefeed.notify import Means, Post, Secret, Sender
+from tablefeed.notify import Sender
+from tablefeed.receiver import Means, Post, Secret
 
 
 class Alerts:

@@ -21,7 +21,6 @@ from support.ledgers import RECEIPT, Clock, opened, version
 from support.patience import PATIENCE
 from support.receiver import Answer, hang, receiving, reset, saying
 from support.stores import session
-from tablefeed import notify
 from tablefeed.announce import Announcer
 from tablefeed.assembly import assembled
 from tablefeed.clock import steady
@@ -32,7 +31,8 @@ from tablefeed.ledger.outbox import Bounds, Dropped
 from tablefeed.model import Entry, Feed, Notice, Order
 from tablefeed.news import Archived, Blocked, Delivered, Unblocked
 from tablefeed.notices import Notices
-from tablefeed.notify import Means, Sender
+from tablefeed.notify import Sender
+from tablefeed.receiver import Means
 from tablefeed.service import read_keys
 from tablefeed.webhook import Poster
 
@@ -222,7 +222,7 @@ async def test_a_ledger_that_cannot_be_written_keeps_no_sender_from_ending(
         await asyncio.Event().wait()
 
     reached = asyncio.Event()
-    monkeypatch.setattr(notify, "CLOSING", 0.05)
+    monkeypatch.setattr("tablefeed.receiver.CLOSING", 0.05)
     async with desk_at(tmp_path) as desk:
         await desk.put("a")
         with monkeypatch.context() as patched:
@@ -339,16 +339,20 @@ async def test_what_answers_mean(answer: Answer, expected: type[Exception] | Non
 
 async def test_an_endless_answer_is_not_read_to_its_end(tmp_path: Path) -> None:
     """A receiver that accepts has accepted, however much it has to say."""
+    pieces = 0
 
     async def endless(request: web.Request, _: object) -> web.StreamResponse:
+        nonlocal pieces
         response = web.StreamResponse()
         await response.prepare(request)
         for _ in range(10_000):
             await response.write(b"x" * 65_536)
+            pieces += 1
         return response
 
     async with receiving(endless) as receiver, session() as made:
         await Poster(made, wall=time.time)(receiver.url, Notice("o", "file.delivered", "id", "{}"), None)
+    assert pieces < 1_000, "all but what buffers on the way hold stays unread"
 
 
 outcomes = st.lists(st.sampled_from([BUSY, REFUSED, Unreachable("https://hooks.example", "reset")]), max_size=3)
