@@ -17,7 +17,7 @@ from tablefeed.clock import on_wall, steady
 from tablefeed.config import Settings
 from tablefeed.credentials import FileKey
 from tablefeed.disks import Disks
-from tablefeed.dispatch import Dispatcher
+from tablefeed.dispatch import Dispatcher, Hooks
 from tablefeed.fleet import Fleet
 from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
@@ -227,11 +227,8 @@ def _dispatcher(
         slots_of=slots.most_of,
         wall=time.time,
         steady=steady,
-        ended=links.changed.set,
-        front=links.front,
-        held=links.held,
         paused=pauses,
-        given_up=means.ledger.give_up,
+        hooks=Hooks(front=links.front, held=links.held, ended=links.changed.set, given_up=means.ledger.give_up),
     )
 
 

@@ -42,6 +42,23 @@ UnderWay = tuple[FileVersion, Path | None]
 """A file that somebody works on, and the directory of its feed when that began; None: it was not served then."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What others have to say of what is claimed next, and what they are told of it."""
+
+    front: Callable[[str], Front | None] = lambda _feed: _NO_FRONT
+    """What stands before a strict feed's queue; None while that is not known."""
+    held: Callable[[str, Front], None] = lambda _feed, _front: None
+    """A strict feed was given nothing, and this stands there."""
+    ended: Callable[[], None] = lambda: None
+    """A file has ended."""
+    given_up: Callable[[int], None] = lambda _id: None
+    """A row that was claimed is not begun, since it is another node's already."""
+
+
+_NO_HOOKS = Hooks()
+
+
 class QueuePort(Protocol):
     """What the dispatcher needs of the ledger."""
 
@@ -71,35 +88,25 @@ class Dispatcher:
         slots: Callable[[], int],
         wall: Callable[[], float],
         steady: Callable[[], float],
-        ended: Callable[[], None] = lambda: None,
-        front: Callable[[str], Front | None] = lambda _: Front(),
-        held: Callable[[str, Front], None] = lambda _feed, _front: None,
-        paused: Container[str] = (),
         slots_of: Callable[[str], int] = lambda _: 0,
-        given_up: Callable[[int], None] = lambda _: None,
+        paused: Container[str] = (),
+        hooks: Hooks = _NO_HOOKS,
     ) -> None:
         """`slots`: uploads at a time now; `slots_of`: those of a feed, where its store takes only so many, else 0.
 
-        `wall` gives Unix seconds, `steady` is the clock of the gates.
-
-        `ended` is called after each file. `front` tells what stands before a strict feed's queue, None while that is
-        not known, and `held` is called when a strict feed was given nothing and something stands there. Of feeds in
-        `paused` nothing is claimed; it may change at any time, and `wake` tells that one is not in it any more.
-        `given_up` is told of rows that were claimed and are not begun when they are another node's already.
+        `wall` gives Unix seconds, `steady` is the clock of the gates. Of feeds in `paused` nothing is claimed; it may
+        change at any time, and `wake` tells that one is not in it any more.
         """
-        self._given_up = given_up
-        self._front = front
-        self._held = held
-        self._paused = paused
         self._queue = queue
         self._feeds = feeds
         self._gates = gates
         self._work = work
         self._slots = slots
         self._slots_of = slots_of
+        self._paused = paused
+        self._hooks = hooks
         self._wall = wall
         self._steady = steady
-        self._ended = ended
         self._in_flight: Counter[str] = Counter()
         """By feed, of those that have any."""
         self._maybe = dict.fromkeys(feeds)
@@ -146,7 +153,7 @@ class Dispatcher:
         lost = [entry for entry in self._ready if not is_ours(entry.id)]
         self._ready = deque(entry for entry in self._ready if is_ours(entry.id))
         for entry in lost:
-            self._given_up(entry.id)
+            self._hooks.given_up(entry.id)
             self._end(entry)
         for entry_id, (_, worker) in self._workers.items():
             if worker and not is_ours(entry_id):
@@ -198,7 +205,7 @@ class Dispatcher:
         self._gates.ended(feed, entry.id)
         if feed not in self._in_flight or self._room() > 0:
             self._wake.set()
-        self._ended()
+        self._hooks.ended()
 
     def _room(self) -> int:
         return refill(self._slots(), self.in_flight)
@@ -236,7 +243,7 @@ class Dispatcher:
     async def _claim(self) -> list[Entry]:
         room = self._room()
         eligible = self._eligible(room)
-        fronts = {feed: self._front(feed) if self._feeds[feed].strict else _NO_FRONT for feed in eligible}
+        fronts = {feed: self._hooks.front(feed) if self._feeds[feed].strict else _NO_FRONT for feed in eligible}
         counts = plan([self._demand(feed) for feed, front in fronts.items() if front is not None], room)
         counts = {feed: count for feed, count in counts.items() if self._gates.probe(feed)}
         if not counts:
@@ -255,7 +262,7 @@ class Dispatcher:
             elif got[feed] == 0:
                 self._gates.ended(feed)
                 if (front := fronts[feed]) and front.ahead is not None:
-                    self._held(feed, front)
+                    self._hooks.held(feed, front)
         return entries
 
     def _want(self, name: str, count: int, front: Front) -> Want:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support.ledgers import Clock, version
 from support.patience import PATIENCE
-from tablefeed.dispatch import TICK, Dispatcher, Front
+from tablefeed.dispatch import TICK, Dispatcher, Front, Hooks
 from tablefeed.errors import LedgerUnusable
 from tablefeed.gates import Gates, Place
 from tablefeed.ledger import Want
@@ -127,6 +127,8 @@ class Bench:
         self.feeds = {name: Feed(name, Path("/d"), "t", ACCESS, strict=strict) for name in names}
         self.front: Front | None = Front()
         self.held: list[Front] = []
+        self.lost: list[int] = []
+        """Rows that were claimed and not begun."""
         self.paused: set[str] = set()
         self.gates = Gates(self.clock, lambda: 0.5)
         self.asked_gates = 0
@@ -146,9 +148,12 @@ class Bench:
             slots_of=lambda feed: (slots_of or {}).get(feed, 0),
             wall=lambda: self.clock() - self.set_back,
             steady=self.clock,
-            front=lambda _: self.front,
-            held=lambda _, front: self.held.append(front),
             paused=self.paused,
+            hooks=Hooks(
+                lambda _: self.front,
+                lambda _, front: self.held.append(front),
+                given_up=lambda row: self.lost.append(row),
+            ),
         )
 
     async def _work(self, entry: Entry) -> None:
@@ -437,12 +442,10 @@ async def test_what_is_another_nodes_is_cut_off_and_what_was_claimed_since_goes_
 async def test_what_was_claimed_and_not_begun_is_given_up_where_it_is_another_nodes() -> None:
     """The rest of the same claim is begun."""
     bench = Bench(Queue(orders=4), "orders")
-    given_up: list[int] = []
-    bench.dispatcher._given_up = given_up.append
     running = asyncio.create_task(bench.dispatcher.run())
     while not bench.dispatcher._ready:
         await asyncio.sleep(0)
     bench.dispatcher.cut_off(lambda entry_id: entry_id > 3)
     await bench.until(1)
-    assert (given_up, bench.dispatcher.in_flight) == ([1, 2, 3], 1)
+    assert (bench.lost, bench.dispatcher.in_flight) == ([1, 2, 3], 1)
     await bench.stop(running)
