@@ -80,7 +80,7 @@ class Service:
             parts.roster.start(tasks)
             await _tell_of_orphans(parts)
             webhooks = tasks.create_task(parts.webhooks.run(), name="webhooks")
-            member = [tasks.create_task(part.run()) for part in (parts.fleet, parts.listener) if part is not None]
+            member = _in_fleet(parts, tasks)
             chores: list[Coroutine[Any, Any, None]] = [
                 self._announce(parts),
                 parts.housekeeper.run(),
@@ -183,28 +183,36 @@ class Service:
         ignore_lease_breaks()
         async with self._signals.caught(), assembled(self._settings, self._feeds, self._keys) as parts:
             with _unwrapped():
-                async with asyncio.TaskGroup() as tasks:
-                    dispatching = tasks.create_task(parts.dispatcher.run())
-                    webhooks = tasks.create_task(parts.webhooks.run())
-                    member = [
-                        tasks.create_task(part.run()) for part in (parts.fleet, parts.listener) if part is not None
-                    ]
-                    stopped = tasks.create_task(self._signals.drain.wait())
-                    work = tasks.create_task(deliver_all(parts))
-                    await asyncio.wait((stopped, work), return_when=asyncio.FIRST_COMPLETED)
-                    stopped.cancel()
-                    waiting = work.result() if work.done() else ()
-                    whole = work.done()
-                    work.cancel()
-                    parts.slots.drain()
-                    parts.dispatcher.stop()
-                    await self._drained(parts, dispatching)
-                    if whole:
-                        await parts.freshness.judge_all()
-                    await self._told_last(parts, webhooks, _LAST_WORDS)
-                    for task in member:
-                        task.cancel()
+                waiting = await self._pass(parts)
             return await left_of(parts, waiting)
+
+    async def _pass(self, parts: Parts) -> tuple[tuple[str, str, str], ...]:
+        """Deliver what is there, or until a signal comes; returns (feed, path, why) of what is not whole."""
+        async with asyncio.TaskGroup() as tasks:
+            dispatching = tasks.create_task(parts.dispatcher.run())
+            webhooks = tasks.create_task(parts.webhooks.run())
+            member = _in_fleet(parts, tasks)
+            stopped = tasks.create_task(self._signals.drain.wait())
+            work = tasks.create_task(deliver_all(parts))
+            await asyncio.wait((stopped, work), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            is_whole = work.done()
+            waiting = work.result() if is_whole else ()
+            work.cancel()
+            parts.slots.drain()
+            parts.dispatcher.stop()
+            await self._drained(parts, dispatching)
+            if is_whole:
+                await parts.freshness.judge_all()
+            await self._told_last(parts, webhooks, _LAST_WORDS)
+            for task in member:
+                task.cancel()
+        return waiting
+
+
+def _in_fleet(parts: Parts, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    """Be one node among others; none of it where there is no fleet."""
+    return [tasks.create_task(part.run()) for part in (parts.fleet, parts.listener) if part is not None]
 
 
 async def _tell_of_orphans(parts: Parts) -> None:
