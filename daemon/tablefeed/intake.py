@@ -125,7 +125,7 @@ class Intake:
             path = path.removesuffix(self._rules.marker_suffix)
         if not path:
             self._want_scan()
-        elif not self._is_due_soon(path) if self._selection.takes(path) else self._selection.enters(path):
+        elif self._is_worth_a_look(path):
             self._hints[path] = None
             if len(self._hints) > LIMIT:
                 self._hints.clear()
@@ -189,6 +189,12 @@ class Intake:
     def _hint_all(self, paths: Iterable[str]) -> None:
         for path in paths:
             self.hint(path)
+
+    def _is_worth_a_look(self, path: str) -> bool:
+        """Whether a path is that of a file which will not be looked at anyway, or of a directory that is entered."""
+        if self._selection.takes(path):
+            return not self._is_due_soon(path)
+        return self._selection.enters(path)
 
     def _is_due_soon(self, path: str) -> bool:
         """Whether a file will be looked at anyway, so that a file that grows is not looked at with every write."""
