@@ -1,9 +1,7 @@
-"""`tablefeed status`: what the daemon is doing, and whether all is well."""
+"""`tablefeed status`."""
 
-import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,9 +9,6 @@ import typer
 from tablefeed.cli.alive import why_not_alive
 from tablefeed.cli.options import Config
 from tablefeed.errors import Exit
-
-ATTENTION = Exit.UNDELIVERED
-"""Ends `status` when somebody should look."""
 
 
 def status(
@@ -56,42 +51,13 @@ def status(
         reason = why_not_alive(config, os.environ)
         if reason:
             sys.stderr.write(f"tablefeed: {reason}\n")
-        sys.exit(ATTENTION if reason else Exit.DONE)
-    # A health check does without these, and is to be quick.
-    from tablefeed.cli.looking import look
+        sys.exit(Exit.UNDELIVERED if reason else Exit.DONE)
+    # A health check does without this, and is to be quick.
+    from tablefeed.cli import status as work
 
     if watch:
-        _watch(config)
-        return
-    picture = look(config, os.environ)
-    if as_json:
-        sys.stdout.write(json.dumps(picture.plain(), ensure_ascii=False) + "\n")
+        work.watch(config)
+    elif as_json:
+        work.show_as_json(config)
     else:
-        from tablefeed.cli.console import Output
-        from tablefeed.cli.picture import drawn
-
-        console = Output()
-        console.print(drawn(picture, console.width, bars=console.is_terminal))
-    sys.exit(Exit.DONE if picture.ok else ATTENTION)
-
-
-def _watch(config: Path | None) -> None:
-    import time
-    from datetime import datetime
-
-    from tablefeed.cli import live
-    from tablefeed.cli.console import Output
-    from tablefeed.cli.looking import look
-
-    console = Output()
-    if not console.is_terminal or console.is_dumb_terminal:
-        raise typer.BadParameter(
-            "needs a terminal that can move its cursor; elsewhere use `tablefeed status` or --json",
-            param_hint="--watch",
-        )
-    live.watch(
-        lambda: look(config, os.environ, live.PATIENCE),
-        console,
-        sleep=time.sleep,
-        clock=lambda: datetime.now().astimezone(),
-    )
+        work.show(config)
