@@ -17,7 +17,6 @@ from tablefeed.fleet import feeds_of_all, fleet_status
 from tablefeed.gates import Closed
 from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Census
-from tablefeed.ledger.engine import while_it_waits
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.model import Feed, printable
 from tablefeed.nodes import NO_FLEET, FleetStatus
@@ -151,8 +150,8 @@ class Overview:
         return self._common or self._parts.tally
 
     def _held_up(self) -> str:
-        trouble = self._parts.ledger.trouble
-        return f"{trouble}; {while_it_waits(self._parts.reader.url)}" if trouble else ""
+        ledger = self._parts.ledger
+        return f"{ledger.trouble}; {ledger.remedy}" if ledger.trouble else ""
 
     def knows(self, feed: str) -> bool:
         """Whether a node of the fleet serves a feed of that name."""

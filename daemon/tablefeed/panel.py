@@ -53,10 +53,15 @@ class Panel:
             answers = False
         else:
             answers = True
+        if held_up := self._held_up():
+            return [held_up]
+        hangs = "server" if self._parts.ledger.node else "disk"
+        return [] if answers else [f"the ledger does not answer; does its {hangs} hang?"]
+
+    def _held_up(self) -> str:
+        """Why the ledger cannot be written, and what to do about it; empty while it can."""
         ledger = self._parts.ledger
-        if ledger.trouble:
-            return [f"the ledger cannot be written: {ledger.trouble}; {ledger.remedy}"]
-        return [] if answers else [f"the ledger does not answer; does its {'server' if ledger.node else 'disk'} hang?"]
+        return f"the ledger cannot be written: {ledger.trouble}; {ledger.remedy}" if ledger.trouble else ""
 
     def _problems_of_directories(self) -> list[str]:
         return [f"{feed}: {trouble}" for feed, trouble in self._parts.troubles.items()]
@@ -90,7 +95,6 @@ class Panel:
         scene = Scene(
             await self.snapshot(),
             apis={feed.api.origin for feed in parts.feeds.values()},
-            ledger_writable=not parts.ledger.trouble,
             spaces=parts.disks.spaces,
         )
         return await parts.metrics.page(scene, accept, accept_encoding)
@@ -134,10 +138,8 @@ class Panel:
 
     def _assert_writable(self) -> None:
         # Who asked would else get no answer for as long as it lasts, which may be hours.
-        ledger = self._parts.ledger
-        if ledger.trouble:
-            why = f"the ledger cannot be written: {ledger.trouble}; {ledger.remedy}"
-            raise LedgerUnusable(f"Nothing was changed, since {why}", "")
+        if held_up := self._held_up():
+            raise LedgerUnusable(f"Nothing was changed, since {held_up}", "")
 
     async def retry(self, choice: Choice) -> Outcome:
         """Put refused files back to where they were dropped, and look at them soon. Raises LedgerUnusable."""

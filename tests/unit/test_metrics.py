@@ -82,9 +82,8 @@ FLEET = FleetStatus(
     ),
 )
 EVERYTHING = Scene(
-    scene(FULL, bandwidth=7, servers=(SERVER,), fleet=FLEET).snapshot,
+    scene(FULL, bandwidth=7, servers=(SERVER,), fleet=FLEET, ledger_held_up="it is full").snapshot,
     (API,),
-    ledger_writable=False,
     spaces={("ledger", ""): Space(1, 2), ("archive", "orders"): Space(3, 4)},
 )
 
@@ -268,6 +267,18 @@ async def test_the_gauges_tell_the_picture_that_everybody_is_shown(metrics: Metr
     assert [it.labels["feed"] for it in shown.all("tablefeed_expect_every_seconds")] == ["orders"]
     assert shown.all("tablefeed_bandwidth_limit_bytes_per_second") == []
     assert shown.value("tablefeed_ok") == 0
+
+
+@pytest.mark.parametrize(
+    ("problem", "held_up", "readable", "writable"), [("", "", 1, 1), ("it is away", "", 0, 1), ("", "it is full", 1, 0)]
+)
+async def test_a_ledger_that_cannot_be_used_is_told(
+    metrics: Metrics, problem: str, held_up: str, readable: int, writable: int
+) -> None:
+    """Whether it cannot be read or cannot be written, which are two alerts."""
+    shown = await scraped(metrics, scene(feed(), ledger_problem=problem, ledger_held_up=held_up))
+    assert shown.value("tablefeed_ledger_readable") == readable
+    assert shown.value("tablefeed_ledger_writable") == writable
 
 
 async def test_a_node_tells_of_itself_and_of_the_fleet_and_of_its_own_feeds_alone(metrics: Metrics) -> None:

@@ -30,7 +30,6 @@ class Reader:
         self.asked = 0
         self.error: LedgerUnusable | None = None
         self.hangs = False
-        self.url = "postgresql+psycopg://db/x"
         self.fleet = Muster()
         self.delivered: list[Delivered] = []
         self.feeds: dict[tuple[str, str], FeedRecord] = {}
@@ -61,7 +60,7 @@ def overview_of(reader: Reader, node: str = "", trouble: str = "") -> Overview:
         feeds={},
         reader=reader,
         tally=SimpleNamespace(hour=list, today=lambda _feed: (0, 0)),
-        ledger=SimpleNamespace(node=node, trouble=trouble),
+        ledger=SimpleNamespace(node=node, trouble=trouble, remedy="start PostgreSQL, or mend the way to it"),
         pipeline=SimpleNamespace(in_flight={}),
         throttle=SimpleNamespace(limit=5, source="configuration"),
         slots=FairSlots(None, lambda _: Share(0, 0), clock=reader.clock),

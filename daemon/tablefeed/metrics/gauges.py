@@ -18,7 +18,6 @@ class Scene:
     snapshot: Snapshot
     apis: Collection[str] = ()
     """The origins of all APIs; any other server that fails is a store."""
-    ledger_writable: bool = True
     spaces: Mapping[Place, Space] = field(default_factory=dict)
 
 
@@ -63,7 +62,7 @@ def _tell_daemon(scene: Scene, put: Setter) -> None:
     put("tablefeed_draining", snapshot.draining)
     put("tablefeed_feeds", sum(feed.here for feed in snapshot.feeds))
     put("tablefeed_ledger_readable", not snapshot.ledger_problem)
-    put("tablefeed_ledger_writable", scene.ledger_writable)
+    put("tablefeed_ledger_writable", not snapshot.ledger_held_up)
     put("tablefeed_upload_limit", snapshot.concurrency)
     put("tablefeed_bandwidth_limit_bytes_per_second", snapshot.bandwidth)
     failing = Counter("api" if server.origin in scene.apis else "store" for server in snapshot.servers)
