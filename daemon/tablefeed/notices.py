@@ -10,6 +10,7 @@ from typing import Any
 
 from tablefeed.errors import FileRefused
 from tablefeed.model import Feed, FileVersion, Notice, Receipt, printable
+from tablefeed.status import SEE_TO_THE_EXPORT
 from tablefeed.units import iso
 
 BY_TABLEFEED, BY_OPERATOR = "tablefeed", "operator"
@@ -72,7 +73,7 @@ class Notices:
             "feed.stale",
             lambda: {
                 "reason": "no file has arrived for longer than `expect_every`",
-                "remedy": "See whether the job that exports them runs, and whether it writes to this directory",
+                "remedy": SEE_TO_THE_EXPORT,
                 "expect_every": feed.expect_every,
                 "last_arrival_at": arrived_at and iso(arrived_at),
                 "overdue_since": iso(since),

@@ -12,8 +12,7 @@ from tablefeed import __version__
 from tablefeed.assembly import Parts
 from tablefeed.clock import on_wall
 from tablefeed.errors import LedgerUnusable
-from tablefeed.fleet import SHOWN as NODES_SHOWN
-from tablefeed.fleet import feeds_of_all, fleet_status
+from tablefeed.fleetstatus import NODES_SHOWN, feeds_of_all, fleet_status
 from tablefeed.gates import Closed
 from tablefeed.history import trouble_of
 from tablefeed.ledger.census import Census
@@ -21,6 +20,7 @@ from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.model import Feed, printable
 from tablefeed.nodes import NO_FLEET, FleetStatus
 from tablefeed.status import (
+    SEE_TO_THE_EXPORT,
     FeedStatus,
     FileTrouble,
     Kind,
@@ -260,6 +260,6 @@ def _stale(feed: Feed, since: int) -> Trouble:
     return Trouble(
         Kind.STALE,
         f"no file has arrived for longer than expect_every ({format_duration(feed.expect_every)})",
-        "See whether the job that exports them runs, and whether it writes to this directory",
+        SEE_TO_THE_EXPORT,
         since,
     )

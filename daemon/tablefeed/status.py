@@ -215,6 +215,10 @@ def state_of(paused_at: int | None, troubles: Sequence[Trouble]) -> FeedState:
     return next(state for state in FeedState if state in states or state is FeedState.OK)
 
 
+SEE_TO_THE_EXPORT = "See whether the job that exports them runs, and whether it writes to this directory"
+"""What to do about a stale feed."""
+
+
 def stale_since(expect_every: float, arrived_at: int | None, known_at: int, now: int) -> int | None:
     """Since when a file is overdue, in Unix milliseconds; None: none is.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import ItemsView
 
-from tablefeed.fleet import feeds_of_all
+from tablefeed.fleetstatus import feeds_of_all
 from tablefeed.ledger.census import Census
 from tablefeed.ledger.feeds import FeedRecord
 from tablefeed.ledger.schema import FeedKey

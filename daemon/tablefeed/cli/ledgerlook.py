@@ -12,8 +12,7 @@ from tablefeed import __version__
 from tablefeed.cli.looking import Daemon
 from tablefeed.cli.words import plural
 from tablefeed.config import FeedSettings, Settings, load
-from tablefeed.fleet import SHOWN as NODES_SHOWN
-from tablefeed.fleet import feeds_of_all, fleet_status, troubles_of
+from tablefeed.fleetstatus import NODES_SHOWN, feeds_of_all, fleet_status, troubles_of
 from tablefeed.history import trouble_of
 from tablefeed.joining import node_of
 from tablefeed.ledger.census import Census, Delivered
