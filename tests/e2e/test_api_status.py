@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from support.daemon import Daemon, Site, command, rename_in, running_daemon
+from support.patience import PATIENCE
 from support.stores import Server, serving, take_all
 from tablefeed.sandbox.server import RunningSandbox
 
@@ -34,7 +35,7 @@ async def watched(site: Site) -> AsyncIterator[tuple[Daemon, Callable[[], Any]]]
 
 async def eventually(status: Callable[[], Any], condition: Callable[[Any], object]) -> Any:
     """The first status that fulfils the condition."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not condition(shown := await status()):
             await asyncio.sleep(0.05)
     return shown

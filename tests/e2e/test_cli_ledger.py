@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from support.daemon import Site, clean_environ, command, running_daemon
 from support.leaks import Search
 from support.ledgers import GRANT, RECEIPT, joined, opened, version
+from support.patience import PATIENCE
 from support.postgres import PASSWORD, Postgres
 from support.terminal import on_terminal
 from tablefeed.ledger import Closing, Want, engine
@@ -139,7 +140,7 @@ async def test_one_that_is_killed_goes_on(tmp_path: Path, postgres: Postgres) ->
     """At whatever moment: a daemon refuses the half of it, and the whole is there once it is repeated."""
     source, server = await filled(tmp_path / "ledger.db", waiting=20_000), postgres.empty_database()
     process = await _started("ledger", "copy", environ={"TABLEFEED_LEDGER_FROM": source, "TABLEFEED_LEDGER_TO": server})
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not await asyncio.to_thread(count, server) > 0:
             await asyncio.sleep(0.01)
     process.kill()
@@ -152,7 +153,7 @@ async def test_one_that_is_killed_goes_on(tmp_path: Path, postgres: Postgres) ->
         code, _, err = await command(reading, "--config", str(site.config), environ={"TABLEFEED_LEDGER__URL": server})
         assert "is a copy that was not finished. Repeat `tablefeed ledger copy`" in err
         assert code == 73
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             # PostgreSQL has not noticed yet that the other one is gone.
             code, out, err = await copying(source, server)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import KEY, clean_environ
+from support.patience import PATIENCE
 
 PROGRAM = Path(sys.executable).with_name("tablefeed")
 
@@ -135,7 +136,7 @@ async def test_zsh(environ: dict[str, str], tmp_path: Path) -> None:
 
     async def until(text: str) -> None:
         nonlocal said
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while text not in said:
                 news.clear()
                 await news.wait()

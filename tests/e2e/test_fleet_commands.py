@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from support.daemon import KEY, Daemon, Site, command, rename_in, running_daemon
+from support.patience import PATIENCE
 from support.ports import free_port
 from support.postgres import PASSWORD, Postgres
 from support.stores import Server, serving, take_all
@@ -107,7 +108,7 @@ async def until_told(address: str, condition: Callable[[Any], object]) -> Any:
     """The first status of a node that fulfils the condition."""
     told: Any = None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not (told and condition(told)):
                 async with aiohttp.request("GET", f"http://{address}/api/status") as answer:
                     told = await answer.json()

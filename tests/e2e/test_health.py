@@ -15,6 +15,7 @@ from aiohttp import web
 from support.ailing_daemon import started
 from support.daemon import Daemon, Site, rename_in, running_daemon
 from support.disks import Broken, small
+from support.patience import PATIENCE
 from support.stores import Server, serving, take_all
 
 NO_ANSWER = (0, None)
@@ -38,7 +39,7 @@ class Probe:
 
     async def until(self, path: str, condition: Callable[[int, Any], object]) -> Any:
         """The first answer that fulfils the condition."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not condition(*(answer := await self(path, 10.0))):
                 await asyncio.sleep(0.02)
         return answer[1]

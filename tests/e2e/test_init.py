@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import KEY, clean_environ, command
+from support.patience import PATIENCE
 from tablefeed.config import load
 from tablefeed.sandbox.server import RunningSandbox
 
@@ -125,7 +126,7 @@ class Terminal:
 
     async def answer(self, question: str, text: str) -> None:
         """Type an answer once a question stands there."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while question not in self.said:
                 self._news.clear()
                 await self._news.wait()

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from support.daemon import KEY, Daemon, Site, rename_in, running_daemon
 from support.ledgers import opened
+from support.patience import PATIENCE
 from support.scrape import Scrape
 from support.stores import Server, serving
 from tablefeed.sandbox.server import RunningSandbox
@@ -42,7 +43,7 @@ class Scraper:
 
     async def until(self, condition: Callable[[Scrape], object]) -> Scrape:
         """The first scrape that fulfils the condition."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not condition(shown := await self()):
                 await asyncio.sleep(0.05)
         return shown
@@ -255,7 +256,7 @@ async def prometheus(target: str, work: Path) -> AsyncIterator[Callable[..., Any
             return said["data"]
 
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     try:
                         await ask("status/runtimeinfo")
@@ -283,7 +284,7 @@ async def test_prometheus_reads_it_and_answers_all_that_the_dashboard_asks(site:
     targets = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
     async with scraped(site) as (daemon, scrape), prometheus(scrape.address, tmp_path) as ask:
         await daemon.until_event("file_archived")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not (firing := [it for it in (await ask("alerts"))["alerts"] if it["state"] == "firing"]):
                 await asyncio.sleep(0.1)
             while (await ask("query", "count_over_time(tablefeed_ok[1m])"))["result"][0]["value"][1] < "3":

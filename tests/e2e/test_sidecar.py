@@ -12,8 +12,8 @@ import pytest
 
 from support.daemon import KEY, Daemon, clean_environ, running_daemon
 from support.deployment import CONFIGURATION, Example
-from support.patience import PATIENCE
-from support.sandbox import contents, until
+from support.patience import PATIENCE, until
+from support.sandbox import contents
 from tablefeed.sandbox.server import SandboxSettings, running
 
 EXPORT = """#!/bin/sh

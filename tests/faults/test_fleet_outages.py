@@ -14,7 +14,7 @@ import pytest
 
 from support.daemon import KEY, Daemon, Site, clean_environ, command, contents, rename_in, running_daemon
 from support.leaks import Search, command_lines
-from support.patience import PATIENCE
+from support.patience import PATIENCE, until
 from support.postgres import Postgres
 from support.proxy import Loss, proxied
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running
@@ -64,15 +64,9 @@ class Stage:
         stored = self.root / "processmind" / "objects"
         return Counter(path.read_bytes() for path in stored.rglob("*") if path.is_file())
 
-    async def until(self, condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-        end = asyncio.get_running_loop().time() + patience
-        while not condition():
-            assert asyncio.get_running_loop().time() < end, what
-            await asyncio.sleep(0.05)
-
     async def until_archived(self, count: int) -> None:
         many = "SELECT count(*) FROM files WHERE state = 'archived'"
-        await self.until(lambda: int(self.ask(many)) >= count, self.ask("SELECT state, owner, reason FROM files"))
+        await until(lambda: int(self.ask(many)) >= count, "so many are not archived", pause=0.05)
 
     def assert_clean(self, count: int) -> None:
         """Each file has one row, one object, and lies once in the archive."""
@@ -189,7 +183,7 @@ async def outlasts(stage: Stage, trouble: Trouble) -> None:
         try:
             stage.put(1)
             await daemon.until_event("ledger_unwritable")
-            await stage.until(lambda: sum(stage.objects().values()) == 1, "the upload ends")
+            await until(lambda: sum(stage.objects().values()) == 1, "the upload did not end")
             status, text = await asked(daemon, "/readyz")
             assert (status, "PostgreSQL" in text) == (503, True), text
             assert "cannot be" in (await asked(daemon, "/api/status"))[1]
@@ -202,7 +196,7 @@ async def outlasts(stage: Stage, trouble: Trouble) -> None:
         await stage.until_archived(2)
         assert len(daemon.named("upload_started")) == 2
         assert daemon.named("file_delayed") == daemon.named("lease_lost") == daemon.named("file_left_to_others") == []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while (await asked(daemon, "/readyz"))[0] != 200:
                 await asyncio.sleep(0.05)
         assert await daemon.end() == 0

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from support.daemon import Daemon, Site, running_daemon
 from support.ledgers import Clock, version
+from support.patience import until
 from support.rogue import Act, Exchange, Rogue, listening_rogue, saying, take
-from support.sandbox import until
 from tablefeed.answers import retry_after
 from tablefeed.clock import ServerClocks
 from tablefeed.gates import HOST_THRESHOLD, Gates

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import GRANT, RECEIPT, Clock, joined, version
-from support.patience import PATIENCE
+from support.patience import PATIENCE, until
 from support.postgres import Postgres
 from support.proxy import Loss, Proxy, proxied
 from tablefeed.errors import Exit, FileRefused, LedgerUnusable, Unreachable
@@ -83,13 +83,6 @@ def site(postgres: Postgres) -> Site:
 
 def want(limit: int = 100, **more: Any) -> list[Want]:
     return [Want("orders", Order.NAME, limit, **more)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something to happen."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def stay(ledger: Ledger, now: Steady, seconds: float) -> None:
@@ -663,7 +656,7 @@ async def test_a_connection_that_the_server_takes_for_alive_is_ended_by_its_node
 async def test_two_nodes_make_the_tables_once(site: Site) -> None:
     """Both start on an empty database: one makes them, the other waits."""
     empty = site.server.empty_database()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         nodes = [joined(empty, name) for name in ("one", "two", "three")]
         ledgers = await asyncio.gather(*(node.__aenter__() for node in nodes))
         assert await ledgers[0].enqueue([version()]) == 1

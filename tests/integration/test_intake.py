@@ -17,7 +17,6 @@ from support.intake import (
     Holder,
     Known,
     Running,
-    eventually,
     ledger_for_all,
     made,
     make_feed,
@@ -25,7 +24,7 @@ from support.intake import (
     taking_in,
     unprivileged,
 )
-from support.patience import PATIENCE
+from support.patience import PATIENCE, until
 from tablefeed import mounts
 from tablefeed.errors import DiskTrouble
 from tablefeed.intake import Intake
@@ -48,7 +47,7 @@ def db(tmp_path: Path) -> Path:
 
 async def armed(running: Running) -> None:
     """Until the first scan is done and the one that follows the start of the watch."""
-    await eventually(lambda: running.intake._seen.scans >= 2 and running.intake.scanned.is_set())
+    await until(lambda: running.intake._seen.scans >= 2 and running.intake.scanned.is_set())
 
 
 async def test_what_lies_there_and_what_comes_is_queued(root: Path, db: Path) -> None:
@@ -56,10 +55,10 @@ async def test_what_lies_there_and_what_comes_is_queued(root: Path, db: Path) ->
     (root / "old.csv").write_text("1")
     async with taking_in(make_feed(root), db) as running:
         await asyncio.wait_for(running.intake.first_scan.wait(), PATIENCE)
-        await eventually(lambda: "old.csv" in running.queued)
+        await until(lambda: "old.csv" in running.queued)
         await armed(running)
         (root / "new.csv").write_text("1")
-        await eventually(lambda: "new.csv" in running.queued)
+        await until(lambda: "new.csv" in running.queued)
         assert set(running.woken) == {"orders"}
         assert running.queued["new.csv"] == FileVersion.of("orders", "new.csv", (root / "new.csv").stat())
         assert running.intake.waiting == {}
@@ -70,10 +69,10 @@ async def test_a_file_that_is_held_open_waits_for_its_close(root: Path, db: Path
     async with taking_in(make_feed(root), db) as running:
         await armed(running)
         holder = Holder(root / "slow.csv")
-        await eventually(lambda: running.reasons().get("slow.csv") == "a process has it open for writing")
+        await until(lambda: running.reasons().get("slow.csv") == "a process has it open for writing")
         assert running.queued == {}
         holder.close()
-        await eventually(lambda: "slow.csv" in running.queued)
+        await until(lambda: "slow.csv" in running.queued)
 
 
 async def test_a_file_is_queued_settle_after_its_last_change_and_not_before(root: Path, db: Path) -> None:
@@ -85,7 +84,7 @@ async def test_a_file_is_queued_settle_after_its_last_change_and_not_before(root
                 file.write("row\n")
             await asyncio.sleep(0)
         last = (root / "grows.csv").stat().st_ctime
-        await eventually(lambda: "grows.csv" in running.queued)
+        await until(lambda: "grows.csv" in running.queued)
         assert time.time() - last > 0.4
         assert running.queued["grows.csv"].size == 400
 
@@ -97,11 +96,11 @@ async def test_a_file_that_grows_is_not_looked_at_with_every_write(root: Path, d
         for name in ("grows.csv", "other.csv"):
             (root / name).write_text("1")
         running.intake.hint("grows.csv")
-        await eventually(lambda: "grows.csv" in running.reasons())
+        await until(lambda: "grows.csv" in running.reasons())
         asked = sum(running.notes.questions)
         running.intake.hint("grows.csv")
         running.intake.hint("other.csv")
-        await eventually(lambda: "other.csv" in running.reasons())
+        await until(lambda: "other.csv" in running.reasons())
         assert sum(running.notes.questions) == asked + 1
 
 
@@ -124,7 +123,7 @@ async def test_what_is_no_file_is_never_queued(root: Path, db: Path, monkeypatch
             with socket.socket(socket.AF_UNIX) as listener:
                 make("new-")
                 (root / "real.csv").write_text("1")
-                await eventually(lambda: "real.csv" in running.queued)
+                await until(lambda: "real.csv" in running.queued)
             assert set(running.queued) == {"real.csv"}
             assert running.intake.waiting == {}
 
@@ -139,7 +138,7 @@ async def test_files_in_a_new_directory_are_found(root: Path, db: Path) -> None:
         ready.rename(root / "moved")
         (root / "made/deep").mkdir(parents=True)
         (root / "made/deep/b.csv").write_text("1")
-        await eventually(lambda: set(running.queued) == {"moved/deep/a.csv", "made/deep/b.csv"})
+        await until(lambda: set(running.queued) == {"moved/deep/a.csv", "made/deep/b.csv"})
 
 
 async def test_a_link_to_a_directory_of_the_feed_hides_no_event(root: Path, db: Path) -> None:
@@ -150,7 +149,7 @@ async def test_a_link_to_a_directory_of_the_feed_hides_no_event(root: Path, db: 
         await armed(running)
         (root / "2024/a.csv").write_text("1")
         (root / "current/b.csv").write_text("1")
-        await eventually(lambda: set(running.queued) == {"2024/a.csv", "2024/b.csv"})
+        await until(lambda: set(running.queued) == {"2024/a.csv", "2024/b.csv"})
 
 
 async def test_a_root_that_is_deleted_and_made_anew_goes_on(root: Path, db: Path) -> None:
@@ -158,15 +157,15 @@ async def test_a_root_that_is_deleted_and_made_anew_goes_on(root: Path, db: Path
     async with taking_in(make_feed(root), db) as running:
         await armed(running)
         shutil.rmtree(root)
-        await eventually(lambda: running.told)
+        await until(lambda: running.told)
         scans = running.intake._seen.scans
-        await eventually(lambda: running.intake._seen.scans >= scans + 3)
+        await until(lambda: running.intake._seen.scans >= scans + 3)
         root.mkdir()
         (root / "a.csv").write_text("1")
-        await eventually(lambda: "a.csv" in running.queued)
-        await eventually(lambda: running.told[-1] == "recovered")
+        await until(lambda: "a.csv" in running.queued)
+        await until(lambda: running.told[-1] == "recovered")
         (root / "b.csv").write_text("1")
-        await eventually(lambda: "b.csv" in running.queued)
+        await until(lambda: "b.csv" in running.queued)
     assert len(running.told) == 2
     assert "does not exist" in running.told[0]
     assert str(root) in running.told[0]
@@ -176,9 +175,9 @@ async def test_a_root_that_is_away_is_looked_for_more_often_than_by_rescan(root:
     """The feed resumes on the slow tick, without events too."""
     root.rmdir()
     async with taking_in(make_feed(root), db, polling=True) as running:
-        await eventually(lambda: running.told)
+        await until(lambda: running.told)
         root.mkdir()
-        await eventually(lambda: running.told[-1] == "recovered")
+        await until(lambda: running.told[-1] == "recovered")
 
 
 async def test_a_root_without_permission_blocks_the_feed_until_it_is_given(tmp_path: Path) -> None:
@@ -190,13 +189,13 @@ async def test_a_root_without_permission_blocks_the_feed_until_it_is_given(tmp_p
             root = parent / "orders"
             root.mkdir(0)
             async with taking_in(make_feed(root), db) as running:
-                await eventually(lambda: running.told)
+                await until(lambda: running.told)
                 assert "may not be read" in running.told[0]
                 assert running.intake.first_scan.is_set()
                 assert not running.intake.scanned.is_set()
                 root.chmod(0o755)
                 (root / "a.csv").write_text("1")
-                await eventually(lambda: "a.csv" in running.queued)
+                await until(lambda: "a.csv" in running.queued)
 
 
 async def test_without_events_the_scans_find_all(root: Path, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,9 +208,9 @@ async def test_without_events_the_scans_find_all(root: Path, db: Path, monkeypat
     monkeypatch.setattr(watchfiles, "watch", full)
     with capture_logs() as logs:
         async with taking_in(make_feed(root), db, rescan=0.1) as running:
-            await eventually(lambda: logs)
+            await until(lambda: logs)
             (root / "a.csv").write_text("1")
-            await eventually(lambda: "a.csv" in running.queued)
+            await until(lambda: "a.csv" in running.queued)
     assert [entry["event"] for entry in logs] == ["watch_failed"]
 
 
@@ -221,7 +220,7 @@ async def test_polling_begins_no_watch(root: Path, db: Path, monkeypatch: pytest
     async with taking_in(make_feed(root), db, rescan=0.1, polling=True) as running:
         await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         (root / "a.csv").write_text("1")
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
 
 
 async def test_a_burst_is_found_whole(root: Path, db: Path) -> None:
@@ -230,7 +229,7 @@ async def test_a_burst_is_found_whole(root: Path, db: Path) -> None:
         await armed(running)
         for number in range(2_000):
             (root / f"{number}.csv").write_text("1")
-        await eventually(lambda: len(running.queued) == 2_000)
+        await until(lambda: len(running.queued) == 2_000)
 
 
 @pytest.mark.parametrize("limit", [20, 10_000])
@@ -245,7 +244,7 @@ async def test_more_files_than_fit_are_found_too(
             (root / f"{number}.csv").write_text("1")
         for number in range(60):
             running.intake.hint(f"{number}.csv")
-        await eventually(lambda: len(running.queued) == 60)
+        await until(lambda: len(running.queued) == 60)
 
 
 async def test_a_name_that_is_not_utf8_is_refused_and_harms_no_other(root: Path, db: Path) -> None:
@@ -254,7 +253,7 @@ async def test_a_name_that_is_not_utf8_is_refused_and_harms_no_other(root: Path,
         await armed(running)
         Path(os.fsdecode(os.fsencode(root) + b"/\xff.csv")).write_text("1")
         (root / "a.csv").write_text("1")
-        await eventually(lambda: running.refused and "a.csv" in running.queued)
+        await until(lambda: running.refused and "a.csv" in running.queued)
     [(path, error)] = running.refused.items()
     assert path == "\udcff.csv"
     assert "UTF-8" in str(error)
@@ -270,7 +269,7 @@ async def test_an_mtime_that_was_set_neither_hastens_nor_stops_a_file(root: Path
         (root / "a.csv").write_text("1")
         os.utime(root / "a.csv", (mtime, mtime))
         changed = (root / "a.csv").stat().st_ctime
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
         assert time.time() - changed > SETTLE
 
 
@@ -282,10 +281,10 @@ async def test_without_leases_a_file_must_be_seen_unchanged(
     table.write_text("1 0 0:99 / / rw - nfs4 host:/x rw\n")
     monkeypatch.setattr(mounts, "MOUNTINFO", table)
     (root / "a.csv").write_text("1")
-    await eventually(lambda: time.time() - (root / "a.csv").stat().st_ctime > 2 * SETTLE)
+    await until(lambda: time.time() - (root / "a.csv").stat().st_ctime > 2 * SETTLE)
     began = time.time()
     async with taking_in(make_feed(root), db) as running:
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
         assert time.time() - began >= SETTLE
 
 
@@ -295,9 +294,9 @@ async def test_a_marker_releases_its_file(root: Path, db: Path) -> None:
     async with taking_in(feed, db) as running:
         await armed(running)
         (root / "a.csv").write_text("1")
-        await eventually(lambda: "not there yet" in running.reasons().get("a.csv", ""))
+        await until(lambda: "not there yet" in running.reasons().get("a.csv", ""))
         (root / "a.csv.done").touch()
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
         assert set(running.queued) == {"a.csv"}
 
 
@@ -305,10 +304,10 @@ async def test_a_queued_file_that_changes_is_queued_in_its_new_version(root: Pat
     """The old version is gone and the new one waits in the queue."""
     (root / "a.csv").write_text("1")
     async with taking_in(make_feed(root), db) as running:
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
         await armed(running)
         (root / "a.csv").write_text("22")
-        await eventually(lambda: running.queued["a.csv"].size == 2)
+        await until(lambda: running.queued["a.csv"].size == 2)
         assert await running.notes.ledger.counts() == {("orders", State.QUEUED): 1}
 
 
@@ -318,7 +317,7 @@ async def test_a_hint_leads_to_the_path_at_once(root: Path, db: Path) -> None:
         await asyncio.wait_for(running.intake.scanned.wait(), PATIENCE)
         (root / "a.csv").write_text("1")
         running.intake.hint("a.csv")
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
 
 
 async def test_a_waiting_file_that_vanishes_is_forgotten(root: Path, db: Path) -> None:
@@ -327,11 +326,11 @@ async def test_a_waiting_file_that_vanishes_is_forgotten(root: Path, db: Path) -
     for rescan, polling in ((NEVER, False), (0.1, True)):
         (root / "a.csv").write_text("1")
         async with taking_in(feed, db, rescan=rescan, polling=polling) as running:
-            await eventually(lambda: "a.csv" in running.reasons())
+            await until(lambda: "a.csv" in running.reasons())
             if not polling:
                 await armed(running)
             (root / "a.csv").unlink()
-            await eventually(lambda: running.reasons() == {})
+            await until(lambda: running.reasons() == {})
 
 
 async def test_a_scan_of_what_is_queued_already_opens_nothing(
@@ -341,11 +340,11 @@ async def test_a_scan_of_what_is_queued_already_opens_nothing(
     for number in range(2_500):
         (root / f"{number}.csv").write_text("1")
     async with taking_in(make_feed(root), db, polling=True) as running:
-        await eventually(lambda: len(running.queued) == 2_500)
+        await until(lambda: len(running.queued) == 2_500)
         running.notes.questions.clear()
         monkeypatch.setattr("tablefeed.watch.judge.observe", None)
         running.intake.hint("")
-        await eventually(lambda: len(running.notes.questions) >= 3)
+        await until(lambda: len(running.notes.questions) >= 3)
     assert sorted(running.notes.questions) == [500, 1_000, 1_000]
 
 
@@ -365,10 +364,10 @@ async def test_trouble_with_one_file_leaves_the_others(root: Path, db: Path, mon
     for name in ("a.csv", "bad.csv", "c.csv"):
         (root / name).write_text("1")
     async with taking_in(make_feed(root), db, polling=True) as running:
-        await eventually(lambda: set(running.queued) == {"a.csv", "c.csv"})
-        await eventually(lambda: "Input/output error" in running.reasons().get("bad.csv", ""))
+        await until(lambda: set(running.queued) == {"a.csv", "c.csv"})
+        await until(lambda: "Input/output error" in running.reasons().get("bad.csv", ""))
         broken = False
-        await eventually(lambda: "bad.csv" in running.queued)
+        await until(lambda: "bad.csv" in running.queued)
     assert running.told == []
 
 
@@ -383,7 +382,7 @@ async def test_a_directory_that_cannot_be_read_is_logged_once() -> None:
             (root / "shut").chmod(0)
             with capture_logs() as logs:
                 async with taking_in(make_feed(root, recursive=True), db, rescan=0.05, polling=True) as running:
-                    await eventually(lambda: running.intake._seen.scans >= 4)
+                    await until(lambda: running.intake._seen.scans >= 4)
             (root / "shut").chmod(0o755)
     assert [(entry["event"], entry["path"]) for entry in logs] == [("not_scanned", "shut")]
 
@@ -403,7 +402,7 @@ async def test_an_idle_intake_rests(root: Path, db: Path) -> None:
         running.intake._look_around = counted  # type: ignore[method-assign]
         (root / "a.csv").write_text("1")
         running.intake.hint("a.csv")
-        await eventually(lambda: "a.csv" in running.queued)
+        await until(lambda: "a.csv" in running.queued)
         assert turns <= 4
 
 
@@ -462,11 +461,11 @@ async def test_a_strict_feed_looks_again_when_the_file_in_front_vanishes(tmp_pat
     feed = make_feed(tmp_path, strict=True)
     (tmp_path / "placeholder.csv").touch()
     async with taking_in(feed, tmp_path / "ledger") as running:
-        await eventually(lambda: running.intake.waiting)
+        await until(lambda: running.intake.waiting)
         running.woken.clear()
         (tmp_path / "placeholder.csv").unlink()
-        await eventually(lambda: not running.intake.waiting)
-        await eventually(lambda: running.woken)
+        await until(lambda: not running.intake.waiting)
+        await until(lambda: running.woken)
     assert running.queued == {}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from support.intake import NEVER, Known, eventually, make_feed, taking_in
-from support.patience import PATIENCE
+from support.intake import NEVER, Known, make_feed, taking_in
+from support.patience import PATIENCE, until
 from tablefeed.errors import DiskTrouble
 from tablefeed.intake import Intake
 from tablefeed.model import Feed, FileVersion
@@ -131,7 +131,7 @@ async def test_a_share_that_fails_after_its_feed_is_removed_is_nobodys_trouble(
 
     monkeypatch.setattr("tablefeed.intake.is_empty", hangs)
     async with taking_in(make_feed(root, shared=True), root.parent / "ledger.db", polling=True) as running:
-        await eventually(running.intake.first_scan.is_set)
+        await until(running.intake.first_scan.is_set)
     answer.set()
     await asyncio.to_thread(answered.wait, PATIENCE)
     del running
@@ -152,10 +152,10 @@ async def test_what_stands_before_a_strict_feed_is_not_known_where_another_may_l
     intake = intake_of(make_feed(root, shared=True, strict=True), Others(yes, look, yes, nothing, lambda _: scans[0]))
     running = asyncio.create_task(intake.run())
     try:
-        await eventually(intake.front)
+        await until(intake.front)
         scans[0] = False
         assert intake.front() is None
-        await eventually(intake.front)
+        await until(intake.front)
     finally:
         running.cancel()
         await asyncio.wait([running])

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
 from support.ledgers import joined
-from support.patience import PATIENCE
+from support.patience import PATIENCE, until
 from support.postgres import Postgres
 from support.proxy import proxied
 from tablefeed.errors import LedgerUnusable
@@ -58,11 +58,6 @@ class Node:
         self.waits.append(seconds)
         await asyncio.sleep(0.01)
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not condition():
-                await asyncio.sleep(0.01)
-
 
 @asynccontextmanager
 async def listening(server: Postgres, url: str) -> AsyncIterator[Node]:
@@ -70,7 +65,7 @@ async def listening(server: Postgres, url: str) -> AsyncIterator[Node]:
     listener = Listener(node.connection, heard=node.heard.append, deaf=node.missed, sleep=node.sleep)
     task = asyncio.create_task(listener.run())
     try:
-        await node.until(lambda: node.deaf)
+        await until(lambda: node.deaf)
         yield node
     finally:
         task.cancel()
@@ -87,10 +82,10 @@ async def node(postgres: Postgres) -> AsyncIterator[Node]:
 async def test_what_is_heard_and_asked_goes_by_one_connection(node: Node) -> None:
     """Whatever the order, and nothing is said to have been missed."""
     node.tell("before")
-    await node.until(lambda: node.heard == [Queued("before")])
+    await until(lambda: node.heard == [Queued("before")])
     assert await node.reader.find(Search(), 10) == []
     node.tell("after")
-    await node.until(lambda: node.heard == [Queued("before"), Queued("after")])
+    await until(lambda: node.heard == [Queued("before"), Queued("after")])
     assert await node.reader.find(Search(), 10) == []
     assert (node.ask(f"SELECT count(*) {MINE}"), node.deaf, node.waits) == ("1", 1, [])
 
@@ -104,7 +99,7 @@ async def test_what_is_told_during_a_question_is_heard_at_its_end(node: Node) ->
 
     for _ in range(20):
         assert await node.connection.ask(question) == 0
-    await node.until(lambda: len(node.heard) == 20)
+    await until(lambda: len(node.heard) == 20)
     assert {*node.heard} == {Queued("orders")}
     assert node.deaf == 1
 
@@ -124,7 +119,7 @@ async def test_a_node_that_is_asked_all_the_time_hears(node: Node) -> None:
     async with joined(node.url, "south") as south:
         for number in range(10):
             await south.tell(Look("orders", (f"{number}.csv",)))
-            await node.until(lambda: len(node.heard) == number + 1)  # noqa: B023 - waited for here
+            await until(lambda: len(node.heard) == number + 1)  # noqa: B023 - waited for here
     ended.set()
     assert all(await asyncio.gather(*asking))
     assert node.deaf == 1
@@ -134,7 +129,7 @@ async def test_hearing_asks_nothing(node: Node) -> None:
     """PostgreSQL gets no statement for what it tells: a node that is not asked costs it nothing."""
     last = node.ask(f"SELECT pid, state, query, state_change {MINE}")
     node.tell("orders")
-    await node.until(lambda: node.heard)
+    await until(lambda: node.heard)
     assert node.ask(f"SELECT pid, state, query, state_change {MINE}") == last
     assert "|idle|COMMIT|" in last, "nothing is told to who is in a transaction"
 
@@ -142,10 +137,10 @@ async def test_hearing_asks_nothing(node: Node) -> None:
 async def test_a_connection_that_was_ended_is_made_anew(node: Node) -> None:
     """Without anybody asking; then it hears again and says that it may have missed something, and questions work."""
     first = node.ask(f"SELECT pg_terminate_backend(pid), pid {MINE}")
-    await node.until(lambda: node.deaf == 2)
+    await until(lambda: node.deaf == 2)
     assert node.ask(f"SELECT true, pid {MINE}") not in ("", first)
     node.tell("orders")
-    await node.until(lambda: node.heard == [Queued("orders")])
+    await until(lambda: node.heard == [Queued("orders")])
     assert await node.reader.find(Search(), 10) == []
     assert node.ask(f"SELECT count(*) {MINE}") == "1"
 
@@ -160,9 +155,9 @@ async def test_a_connection_that_ends_under_a_question_is_made_anew(node: Node) 
     with pytest.raises(LedgerUnusable, match="PostgreSQL does not answer as it should"):
         await node.connection.ask(question)
     assert await node.reader.find(Search(), 10) == []
-    await node.until(lambda: node.deaf == 2)
+    await until(lambda: node.deaf == 2)
     node.tell("orders")
-    await node.until(lambda: node.heard == [Queued("orders")])
+    await until(lambda: node.heard == [Queued("orders")])
 
 
 async def test_tries_grow_apart_while_the_database_is_away(node: Node) -> None:
@@ -170,15 +165,15 @@ async def test_tries_grow_apart_while_the_database_is_away(node: Node) -> None:
     node.server.execute("postgres", f"ALTER DATABASE {node.database} WITH ALLOW_CONNECTIONS false")
     mine = f"{MINE} AND datname = '{node.database}'"
     node.server.execute("postgres", f"SELECT pg_terminate_backend(pid) {mine}")
-    await node.until(lambda: len(node.waits) >= 7)
+    await until(lambda: len(node.waits) >= 7)
     assert node.waits[:7] == [1, 2, 4, 8, 16, 30, 30]
     with pytest.raises(LedgerUnusable, match="not currently accepting connections"):
         await node.reader.find(Search(), 10)
     node.server.execute("postgres", f"ALTER DATABASE {node.database} WITH ALLOW_CONNECTIONS true")
-    await node.until(lambda: node.deaf == 2)
+    await until(lambda: node.deaf == 2)
     node.waits.clear()
     node.ask(f"SELECT pg_terminate_backend(pid) {MINE}")
-    await node.until(lambda: node.deaf == 3)
+    await until(lambda: node.deaf == 3)
     assert node.waits == [1]
 
 

@@ -21,8 +21,8 @@ import pytest
 from botocore.config import Config
 from structlog.testing import capture_logs
 
-from support.patience import PATIENCE
-from support.sandbox import API_KEY, PRESIGN, Clock, bare_client, contents, grant, md5, put, until
+from support.patience import PATIENCE, until
+from support.sandbox import API_KEY, PRESIGN, Clock, bare_client, contents, grant, md5, put
 from tablefeed.errors import CannotListen, Exit
 from tablefeed.sandbox.objects import StoredObject
 from tablefeed.sandbox.server import RunningSandbox, SandboxSettings, running

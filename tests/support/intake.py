@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,6 @@ def make_feed(directory: Path, **changes: Any) -> Feed:
     api = ApiAccess("https://api.example", "tenant-1", "$KEY")
     values: dict[str, Any] = {"name": "orders", "directory": directory, "datatable_id": "t", "api": api}
     return Feed(**(values | {"settle": SETTLE, "exclude": ()} | changes))
-
-
-async def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "the condition did not come to hold"
-        await asyncio.sleep(0.005)
 
 
 class Known:

@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import io
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -35,14 +34,6 @@ def md5(data: bytes) -> str:
 def contents(root: Path) -> dict[str, bytes]:
     """All files below `root`."""
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Return as soon as `holds()`; fail when it does not within `seconds`."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "the condition never held"
-        await asyncio.sleep(0.005)
 
 
 async def grant(session: aiohttp.ClientSession, base_url: str, **query: str) -> str:

@@ -11,8 +11,7 @@ import aiohttp
 import pytest
 
 from support.panel import FakePanel
-from support.patience import PATIENCE
-from support.sandbox import until
+from support.patience import PATIENCE, until
 from tablefeed.status import FeedState, FeedStatus
 from tablefeed.web.events import MOST, Pace
 from tablefeed.web.server import make_app, running
