@@ -63,6 +63,16 @@ async def test_a_feed_that_is_not_there_is_a_usage_error(site: Site) -> None:
     assert "no feed nonesuch; it has orders" in err
 
 
+async def pushed(root: Path, server: Server) -> int:
+    """Push one file to this server; the exit code."""
+    async with serving(server) as origin:
+        site = Site(root, origin)
+        site.feed("orders", dataset_id="d")
+        (root / "a.csv").write_text("content")
+        code, *_ = await command("push", str(root / "a.csv"), "--feed", "orders", "--config", str(site.config))
+    return code
+
+
 async def test_a_lost_reply_is_followed_by_the_same_object(tmp_path: Path) -> None:
     """What may pass is tried again, and no second object is made."""
 
@@ -73,13 +83,22 @@ async def test_a_lost_reply_is_followed_by_the_same_object(tmp_path: Path) -> No
         return answer
 
     server = Server(lose_first)
-    async with serving(server) as origin:
-        site = Site(tmp_path, origin)
-        site.feed("orders", dataset_id="d")
-        (tmp_path / "a.csv").write_text("content")
-        code, *_ = await command("push", str(tmp_path / "a.csv"), "--feed", "orders", "--config", str(site.config))
-    assert code == 0
+    assert await pushed(tmp_path, server) == 0
     assert server.puts == ["/object/1", "/object/1"]
+
+
+async def test_a_url_that_has_expired_is_followed_by_another(tmp_path: Path) -> None:
+    """A store may be away for longer than a URL lives: that fails no file."""
+
+    async def expired_first(server: Server, request: web.Request, body: bytes) -> web.StreamResponse:
+        if len(server.puts) == 1:
+            said = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+            return web.Response(status=403, text=said)
+        return server.take(request, body)
+
+    server = Server(expired_first)
+    assert await pushed(tmp_path, server) == 0
+    assert server.puts == ["/object/1", "/object/2"]
 
 
 async def test_bars_are_for_the_terminal_and_the_output_for_the_file(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tablefeed.cli.words import plural, shown
 from tablefeed.client import Prepared, ProcessMindClient
 from tablefeed.config import Settings, key_source, load
 from tablefeed.config.model import FeedSettings
-from tablefeed.errors import DeliveryError, Exit, Transient
+from tablefeed.errors import DeliveryError, Exit, GrantExpired, Transient
 from tablefeed.model import Receipt
 from tablefeed.retry import backoff
 from tablefeed.service import read_keys
@@ -125,13 +125,20 @@ def _assert_regular(file: Path) -> None:
 
 
 async def _try(client: ProcessMindClient, feed: FeedSettings, file: Path, bars: Progress, bar: TaskID) -> Receipt:
-    """Send one file, again where that may help, and then to the same object. Raises what the last try raised."""
+    """Send one file, again where that may help, and to the same object while that is possible.
+
+    Raises what the last try raised.
+    """
     prepared: Prepared | None = None
     for attempt in range(1, TRIES + 1):
         try:
             if prepared is None:
                 prepared = await client.prepare(file, feed.datatable_id, dataset_id=feed.dataset_id)
             return await _send(client, prepared, bars, bar)
+        except GrantExpired:
+            if attempt == TRIES:
+                raise
+            prepared = None
         except Transient as error:
             if attempt == TRIES:
                 raise
