@@ -22,6 +22,7 @@ from tablefeed.fleet import Fleet
 from tablefeed.freshness import Freshness
 from tablefeed.gates import Gates
 from tablefeed.housekeeping import Housekeeper
+from tablefeed.intake import Hooks as IntakeHooks
 from tablefeed.intake import Intake
 from tablefeed.joining import know, make_fleet, make_listener, others_of
 from tablefeed.ledger import Ledger
@@ -242,13 +243,15 @@ def _intake(settings: Settings, inbox: Inbox, others: Others, links: Links, feed
     return Intake(
         feed,
         inbox,
+        IntakeHooks(
+            queued=links.queued,
+            trouble=links.trouble(feed.name),
+            recovered=links.recovered(feed.name),
+            delivering=links.delivering,
+            holds=inbox.can_hold(feed.name),
+        ),
         rescan=settings.watch.rescan,
         polling=settings.watch.polling,
         clock=time.time,
-        on_queued=links.queued,
-        on_trouble=links.trouble(feed.name),
-        on_recovered=links.recovered(feed.name),
-        delivering=links.delivering,
         others=others if feed.shared else NOBODY,
-        holds=inbox.can_hold(feed.name),
     )

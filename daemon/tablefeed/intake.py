@@ -6,6 +6,7 @@ Events are hints and the scan is the truth: whatever goes wrong in between costs
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -37,6 +38,22 @@ _HANGS = 60.0
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What an intake tells and asks the rest of the daemon."""
+
+    queued: Callable[[str], None]
+    """Files of the feed of this name may have become due."""
+    trouble: Callable[[FeedBlocked | DiskTrouble], None]
+    """The directory cannot be read."""
+    recovered: Callable[[], None]
+    """It can be read again."""
+    delivering: Callable[[], bool] = lambda: False
+    """Whether files are on their way now."""
+    holds: Callable[[str], bool] | None = None
+    """Whether the ledger can hold a path; None: it holds any."""
+
+
 class Intake:
     """Finds the files of one feed and puts them into the ledger's queue."""
 
@@ -44,35 +61,25 @@ class Intake:
         self,
         feed: Feed,
         ledger: LedgerPort,
+        hooks: Hooks,
         *,
         rescan: float,
         polling: bool,
         clock: Callable[[], float],
-        on_queued: Callable[[str], None],
-        on_trouble: Callable[[FeedBlocked | DiskTrouble], None],
-        on_recovered: Callable[[], None],
-        delivering: Callable[[], bool] = lambda: False,
         others: Others = NOBODY,
-        holds: Callable[[str], bool] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tick: float = 5.0,
     ) -> None:
         """`rescan` is the time between scans, `tick` the time between looks at a directory that is away, in seconds.
 
-        `polling`: find files by scans alone. `clock` gives Unix seconds. `on_queued` gets the feed's name when files
-        may have become due; `on_trouble` is called when the directory cannot be read, `on_recovered` when it can again.
-
-        `delivering`: whether files are on their way now. `others`: the nodes that have the directory as well. `holds`:
-        which paths the ledger can hold; None: any.
+        `polling`: find files by scans alone. `clock` gives Unix seconds. `others`: the nodes that have the directory as
+        well.
         """
         self._feed = feed
         self._rescan = rescan
         self._polling = polling
         self._clock = clock
-        self._on_queued = on_queued
-        self._on_trouble = on_trouble
-        self._on_recovered = on_recovered
-        self._delivering = delivering
+        self._hooks = hooks
         self._others = others
         self._is_ours = True
         """No other node looks at the files of this directory."""
@@ -80,8 +87,8 @@ class Intake:
         self._tick = tick
         self._rules = Rules.of(feed)
         self._judge = Judge(feed, self._rules, clock=WatchedClock(clock, steady), pause=tick)
-        self._seen = Seen(feed, ledger, self._judge, LIMIT, in_thread=self._in_thread, on_queued=on_queued)
-        self._selection = Selection(feed, holds)
+        self._seen = Seen(feed, ledger, self._judge, LIMIT, in_thread=self._in_thread, on_queued=hooks.queued)
+        self._selection = Selection(feed, hooks.holds)
         self.takes = self._selection.takes
         """Whether a path, relative to the feed's directory, is that of one of its files."""
         self._hints: dict[str, None] = {}
@@ -172,7 +179,7 @@ class Intake:
     def _tell_strict(self) -> None:
         """In a strict feed, what no longer has to be waited for may let another file go."""
         if self._feed.strict:
-            self._on_queued(self._feed.name)
+            self._hooks.queued(self._feed.name)
 
     def _watcher(self) -> Watcher:
         return Watcher(
@@ -246,13 +253,13 @@ class Intake:
             self._scan_at = steady() + min(self._tick, self._rescan)
             if str(error) != self._trouble:
                 self._trouble = str(error)
-                self._on_trouble(error)
+                self._hooks.trouble(error)
             return
         # Scans that events ask for take at most half of the time.
         self._scan_not_before = steady() + min(steady() - began, self._rescan)
         if self._trouble:
             self._trouble = ""
-            self._on_recovered()
+            self._hooks.recovered()
 
     async def _assert_mounted(self) -> None:
         """Others have a share as well, and are kept from its scans only by a node that has it.
@@ -291,7 +298,7 @@ class Intake:
                 has_news = await self._seen.take(batch.entries)
                 if not path:
                     await self._look_around()
-                if not has_news and self._delivering():
+                if not has_news and self._hooks.delivering():
                     await self._rest((steady() - began) * _WAY_GIVEN)
                 began = steady()
         return frozenset(problems)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tablefeed.errors import FileRefused
-from tablefeed.intake import Intake
+from tablefeed.intake import Hooks, Intake
 from tablefeed.model import ApiAccess, Feed, FileVersion
 from tablefeed.watch.scan import Selection, scan
 
@@ -52,16 +52,8 @@ async def walk(feed: Feed) -> int:
 async def intake(feed: Feed) -> int:
     """The number of files that a feed's rescan asks the ledger for."""
     ledger = KnowsAll()
-    whole = Intake(
-        feed,
-        ledger,
-        rescan=60.0,
-        polling=True,
-        clock=time.time,
-        on_queued=lambda _: None,
-        on_trouble=lambda error: sys.exit(str(error)),
-        on_recovered=lambda: None,
-    )
+    hooks = Hooks(lambda _: None, lambda error: sys.exit(str(error)), lambda: None)
+    whole = Intake(feed, ledger, hooks, rescan=60.0, polling=True, clock=time.time)
     await whole.settle_all(0.0)
     return ledger.asked
 

@@ -27,7 +27,7 @@ from support.intake import (
 from support.patience import PATIENCE, until
 from tablefeed import mounts
 from tablefeed.errors import DiskTrouble
-from tablefeed.intake import Intake
+from tablefeed.intake import Hooks, Intake
 from tablefeed.model import FileVersion, Order, Ready, State
 
 FAR_FUTURE = 4_102_444_800.0
@@ -485,13 +485,10 @@ async def test_a_scan_gives_way_to_deliveries_unless_it_finds_what_is_to_be_deli
     intake = Intake(
         make_feed(root, settle=0.0),
         Known(*news),
+        Hooks(lambda _: None, lambda error: pytest.fail(str(error)), lambda: None, lambda: delivering),
         rescan=NEVER,
         polling=True,
         clock=time.time,
-        on_queued=lambda _: None,
-        on_trouble=lambda error: pytest.fail(str(error)),
-        on_recovered=lambda: None,
-        delivering=lambda: delivering,
         sleep=rest,
     )
     await intake.settle_all(0.0)

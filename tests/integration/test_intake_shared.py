@@ -13,7 +13,7 @@ import pytest
 from support.intake import NEVER, Known, make_feed, taking_in
 from support.patience import PATIENCE, until
 from tablefeed.errors import DiskTrouble
-from tablefeed.intake import Intake
+from tablefeed.intake import Hooks, Intake
 from tablefeed.model import Feed, FileVersion
 from tablefeed.others import Others
 
@@ -31,12 +31,10 @@ def intake_of(feed: Feed, others: Others, told: list[str] | None = None) -> Inta
     return Intake(
         feed,
         Known("a.csv"),
+        Hooks(lambda _: None, lambda error: told.append(str(error)), lambda: told.append("recovered")),
         rescan=NEVER,
         polling=True,
         clock=time.time,
-        on_queued=lambda _: None,
-        on_trouble=lambda error: told.append(str(error)),
-        on_recovered=lambda: told.append("recovered"),
         others=others,
     )
 

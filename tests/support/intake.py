@@ -13,7 +13,7 @@ from typing import Any
 
 from support.ledgers import opened
 from tablefeed.errors import DiskTrouble, FeedBlocked, FileRefused
-from tablefeed.intake import Intake
+from tablefeed.intake import Hooks, Intake
 from tablefeed.ledger import Ledger
 from tablefeed.model import ApiAccess, Feed, FileVersion
 
@@ -101,12 +101,10 @@ async def made(
         intake = Intake(
             feed,
             notes,
+            Hooks(woken.append, trouble, lambda: told.append("recovered")),
             rescan=rescan,
             polling=polling,
             clock=time.time,
-            on_queued=woken.append,
-            on_trouble=trouble,
-            on_recovered=lambda: told.append("recovered"),
             tick=0.1,
         )
         running = Running(intake, notes)
