@@ -10,6 +10,11 @@ import structlog
 log = structlog.get_logger("signals")
 
 
+def keep_reload() -> None:
+    """Let SIGHUP wait until it is caught: before that it would end a daemon that is still starting."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
+
 class Signals:
     """What has been asked for so far."""
 
@@ -26,6 +31,7 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, number)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         try:
             yield
         finally:

@@ -162,6 +162,31 @@ async def reload(daemon: Daemon, site: Site, event: str, count: int = 1) -> dict
     return daemon.named(event)[-1]
 
 
+async def test_a_reload_that_is_asked_for_while_the_daemon_starts_is_done_when_it_has(
+    site: Site, sandbox: RunningSandbox
+) -> None:
+    """It does not end it, and what was changed since it began to read its configuration is served."""
+    site.feed("orders")
+    config = site.config
+    first = config.read_text()
+    config.unlink()
+    os.mkfifo(config)
+    async with running_daemon(config) as daemon:
+
+        def give_and_ask() -> None:
+            with config.open("w") as pipe:  # once it reads
+                config.unlink()
+                site.feed("later")
+                assert site.config == config
+                daemon.process.send_signal(signal.SIGHUP)
+                pipe.write(first)
+
+        await asyncio.to_thread(give_and_ask)
+        await daemon.until_event("reloaded")
+        assert daemon.named("reloaded")[0]["added"] == ["later"]
+        assert await daemon.end() == 0
+
+
 async def test_a_reload_adds_changes_and_removes_feeds(site: Site, sandbox: RunningSandbox) -> None:
     """A new feed is served, a changed one as it is now, a removed one no more; the process stays the same."""
     orders, old = site.feed("orders"), site.feed("old")

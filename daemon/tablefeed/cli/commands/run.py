@@ -34,6 +34,9 @@ def run(
     is away; 73 the ledger or the node's name is in use, the ledger is damaged, or the port is taken; 77 no permission;
     78 configuration.
     """
+    from tablefeed.signals import keep_reload
+
+    keep_reload()
     from tablefeed.cli.run import run as work
 
     work(config, once=once)
