@@ -270,6 +270,9 @@ def scenario(name: str, root: Path, archive: Path) -> tuple[Feed, dict[str, byte
             done = {str(end / "orders.csv"): OTHER, str(end / "orders-1.csv"): OTHER, str(end / "orders-2.csv"): LARGE}
             write(end / "orders.csv", OTHER)
             write(end / "orders-1.csv", OTHER)
+        case "clash":
+            done = {str(end): OTHER, str(end.with_name("sub-1") / "orders.csv"): LARGE}
+            write(end, OTHER)
         case "delete":
             settings |= {"archive": "delete", "ready": Ready.MARKER}
             done = {}
@@ -307,7 +310,7 @@ def without_reports(found: dict[str, bytes]) -> dict[str, bytes]:
     return found
 
 
-SCENARIOS = ["plain", "marker", "collision", "delete", "failed"]
+SCENARIOS = ["plain", "marker", "collision", "clash", "delete", "failed"]
 
 
 @pytest.mark.parametrize("disk", [Disk, old_kernel])
@@ -637,6 +640,15 @@ async def test_a_file_in_the_archives_place_blocks_the_feed(root: Path) -> None:
     with pytest.raises(FeedBlocked, match="archive is not a directory"):
         await move(feed, version)
     assert (root / "orders.csv").exists()
+
+
+async def test_a_directory_of_the_feed_with_the_name_of_an_archived_file_stops_nobody(root: Path) -> None:
+    """An export that was one file, and is a directory of parts from then on: it is archived beside that, numbered."""
+    feed = feed_at(root, recursive=True)
+    await move(feed, drop(feed, "orders.csv", OTHER))
+    moved = [await move(feed, drop(feed, f"orders.csv/x/{part}.csv", CONTENT)) for part in (0, 1)]
+    assert [it.destination for it in moved] == [str(root / f"archive/orders-1.csv/x/{part}.csv") for part in (0, 1)]
+    assert (root / "archive/orders.csv").read_bytes() == OTHER
 
 
 async def test_the_drop_directory_is_no_archive(root: Path) -> None:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from tablefeed.archive.job import Action, Job, Moved
 from tablefeed.archive.moves import CutOff, Disk, StrPath
 from tablefeed.archive.relocate import Move
-from tablefeed.archive.way import Way
+from tablefeed.archive.way import Way, clear
 from tablefeed.batch import Batcher
 from tablefeed.errors import DeliveryError, DiskTrouble, FeedBlocked, FileRefused, LeaseLost
 from tablefeed.model import ARCHIVE_DELETE, ARCHIVE_LEAVE, OWN_PREFIX, Feed, FileVersion, Ready, printable
@@ -207,6 +207,7 @@ class Archiver:
         return not self._ending.is_set()
 
     def _quick(self, jobs: list[Job]) -> list[Moved | Exception | None]:
+        jobs = clear(jobs)
         ways = {ends: Way(self._disk, *ends) for ends in {(job.origin, job.target) for job in jobs}}
         moves = [Move(job, self._disk, self._goes_on, ways[job.origin, job.target]) for job in jobs]
         outcomes = [_attempt(move.job, partial(self._fenced, move.job, move.quick)) for move in moves]
@@ -227,6 +228,7 @@ class Archiver:
         return step()
 
     def _slow(self, job: Job, is_left: Callable[[], bool]) -> Moved:
+        [job] = clear([job])
         move = Move(job, self._disk, lambda: self._goes_on() and not is_left() and self._holds(job.entry_id))
 
         def move_and_sync() -> Moved:

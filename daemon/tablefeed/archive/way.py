@@ -1,10 +1,49 @@
 """The way from a drop directory to where its files go, made and looked at once for moves that are made together."""
 
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from itertools import count
 from pathlib import Path
 
-from tablefeed.archive.moves import Disk
+from tablefeed.archive.job import Action, Job
+from tablefeed.archive.moves import Disk, within
+from tablefeed.archive.shelf import numbered
 from tablefeed.errors import FeedBlocked
 from tablefeed.model import printable
+
+
+def clear(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs, each with a target that no other moved file is in the way of. Blocks.
+
+    A directory of the feed may have the name that a file had before: its files then go to one with a number.
+    """
+    free = cache(_without_files)
+    return [
+        replace(job, target=free(job.target, depth))
+        if job.action is Action.MOVE and (depth := job.version.path.count("/"))
+        else job
+        for job in jobs
+    ]
+
+
+def _without_files(target: str, depth: int) -> str:
+    """The directory, whose last `depth` names are those of the feed's own and get a number where a file has them."""
+    base, *names = target.rsplit("/", depth)
+    for name in names:
+        numbers = (within(base, numbered(name, number)) for number in count())
+        base = next(path for path in numbers if not _is_file(path))
+    return base
+
+
+def _is_file(path: str) -> bool:
+    """Whether a regular file lies there: what else is wrong is told by who makes the directory."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 class Way:
