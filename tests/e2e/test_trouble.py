@@ -296,6 +296,19 @@ async def test_check_says_how_to_mend_each_thing(site: Site) -> None:
     assert_clear(out + err, str(site.root / "drop" / "lost"), "no-such-table", "dataset-2", "3 things are wrong")
 
 
+async def test_check_tells_of_feeds_that_share_a_directory_by_a_link(site: Site) -> None:
+    """The configuration shows two directories; what each feed would get is left to chance."""
+    orders = site.feed("orders")
+    link = site.root / "linked"
+    link.symlink_to(orders)
+    site.feeds["again"] = site.feeds["orders"] | {"directory": str(link)}
+    site.feeds["others"] = site.feeds["again"] | {"include": ["*.txt"]}
+    site.feeds["others"]["directory"] += "/"
+    code, out, err = await command("check", "--config", str(site.config))
+    assert code == 78
+    assert_clear(out + err, "feeds orders and again take the same files", str(link), "1 thing")
+
+
 async def test_check_tells_a_refused_key_from_an_api_that_is_away(site: Site) -> None:
     """78 for what the configuration must change, 69 for what is down."""
     site.feed("orders")

@@ -87,9 +87,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         if await asyncio.to_thread(source.world_readable):
             yield Finding(Mark.NOTE, f"key {source.name} is readable by everybody", "chmod 600 protects it")
     set_up_logs(settings, keys)
-    for feed in feeds:
-        async for finding in _directories(feed):
-            yield finding
+    async for finding in _directories(feeds):
+        yield finding
     async for finding in _api(settings, feeds, keys):
         yield finding
     async for finding in _webhooks(settings, feeds):
@@ -133,7 +132,15 @@ def _token(source: KeyFile | None) -> list[Finding]:
     return found
 
 
-async def _directories(feed: Feed) -> AsyncIterator[Finding]:
+async def _directories(feeds: Sequence[Feed]) -> AsyncIterator[Finding]:
+    for feed in feeds:
+        async for finding in _directory(feed):
+            yield finding
+    for finding in await asyncio.to_thread(_twins, feeds):
+        yield finding
+
+
+async def _directory(feed: Feed) -> AsyncIterator[Finding]:
     findings = await asyncio.to_thread(probe_directories, feed)
     code = Exit.NO_PERMISSION if feed.directory.is_dir() else Exit.CONFIG
     for problem in findings.problems:
@@ -145,6 +152,32 @@ async def _directories(feed: Feed) -> AsyncIterator[Finding]:
         async for batch in scan(feed.directory, Selection(feed)):
             count += len(batch.entries)
         yield Finding(Mark.GOOD, f"feed {feed.name}: {feed.directory} holds {plural(count, 'file')} to deliver")
+
+
+def _twins(feeds: Sequence[Feed]) -> list[Finding]:
+    """Feeds that take the same files of one directory, where its names do not tell: by a link or a mount."""
+    findings = []
+    known: dict[tuple[int, int], list[Feed]] = {}
+    for feed in feeds:
+        try:
+            found = feed.directory.stat()
+        except OSError:  # told already
+            continue
+        patterns = {pattern.lower() for pattern in feed.include}
+        neighbours = known.setdefault((found.st_dev, found.st_ino), [])
+        for other in neighbours:
+            if patterns.intersection(pattern.lower() for pattern in other.include):
+                findings.append(
+                    Finding(
+                        Mark.BAD,
+                        f"feeds {other.name} and {feed.name} take the same files: {feed.directory} is the directory "
+                        f"{other.directory}, by a link or a mount",
+                        "Let only one of the two take them: which of them gets a file is left to chance",
+                        Exit.CONFIG,
+                    )
+                )
+        neighbours.append(feed)
+    return findings
 
 
 async def _api(settings: Settings, feeds: Sequence[Feed], keys: Mapping[str, FileKey]) -> AsyncIterator[Finding]:
