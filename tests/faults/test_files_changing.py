@@ -109,10 +109,9 @@ async def test_changes_while_a_file_is_queued(tmp_path: Path) -> None:
         orders = it.feed()
         it.site.sections["upload"] = {"concurrency": 1}
         (orders / "first.csv").write_bytes(OLD)
-        os.utime(orders / "first.csv", (1, 1))
-        drop_all(orders)
         async with running_daemon(it.site.config, prefix=bound_by_permissions()) as daemon:
             await held.await_bodies(1)
+            drop_all(orders)
             await daemon.until(lambda: sum(event["count"] for event in daemon.named("files_queued")) == 6)
             change_all(orders)
             held.go.set()

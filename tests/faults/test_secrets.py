@@ -17,6 +17,7 @@ import pytest
 from support.daemon import KEY, Daemon, Site, clean_environ, command, running_daemon
 from support.indiscreet import Indiscreet, indiscreet
 from support.leaks import Search, command_lines, spellings
+from tablefeed.gates import HOST_THRESHOLD
 from tablefeed.sandbox.server import SandboxSettings, running
 
 GRANTS = ("good", "token", "second", "azure", "google", "away", "strange", "html", "other")
@@ -100,10 +101,13 @@ async def first_run(stage: Stage) -> Daemon:
     talkative = {"PYTHONASYNCIODEBUG": "1", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"}
     async with running_daemon(stage.site.config, environ=talkative) as daemon:
         await daemon.until_event("file_archived", count, 120)
-        stage.drop("orders", "down-1.csv")
-        await daemon.until_event("file_archived", count + 1, 60)
+        for number in range(HOST_THRESHOLD):
+            stage.drop("orders", f"down-{number}.csv")
+        await daemon.until(lambda: "down" in stage.server.mishaps and daemon.named("host_failing"))
+        stage.server.up.set()
+        await daemon.until_event("file_archived", count + HOST_THRESHOLD)
         stage.drop("orders", "good-1.csv")
-        await daemon.until_event("file_archived", count + 2)
+        await daemon.until_event("file_archived", count + HOST_THRESHOLD + 1)
         stage.drop("orders", "held-1.csv")
         await stage.server.held.wait()
         assert stage.search().leaks(command_lines()) == []

@@ -26,7 +26,6 @@ from yarl import URL
 
 from support.leaks import secrets_in
 from support.stores import serving
-from tablefeed.gates import HOST_THRESHOLD
 from tablefeed.sandbox.sigv4 import Credentials, Received, presign, verify
 
 CREDENTIALS = Credentials("ASIAINDISCREET" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), "eu-west-1")
@@ -74,6 +73,8 @@ class Indiscreet:
         self.held = asyncio.Event()
         """Set when a `held` file is under way, which gets no answer until `let_go` is set."""
         self.let_go = asyncio.Event()
+        self.up = asyncio.Event()
+        """It is set when the store is no longer out of order."""
         self._seen: Counter[str] = Counter()
         self._grants: dict[str, Callable[[str, str], str]] = {
             "token": self._with_token,
@@ -101,7 +102,7 @@ class Indiscreet:
         }
         self._lasting: dict[str, Callable[[str], bool]] = {
             "held": lambda name: not self.let_go.is_set(),
-            "down": lambda name: self._seen[f"PUT {name}"] <= HOST_THRESHOLD,
+            "down": lambda name: not self.up.is_set(),
         }
         """What happens to a file again and again, and for how long."""
         self._denials: dict[str, Mishap] = {
