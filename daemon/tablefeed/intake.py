@@ -198,7 +198,7 @@ class Intake:
             self.hint(path)
 
     def _is_worth_a_look(self, path: str) -> bool:
-        """Whether a path is that of a file which will not be looked at anyway, or of a directory that is entered."""
+        """Whether it may be that of a file which will not be looked at anyway, or of a directory that is entered."""
         if self._selection.takes(path):
             return not self._is_due_soon(path)
         return self._selection.enters(path)
@@ -312,7 +312,7 @@ class Intake:
             return
         paths = [*(hints | dict.fromkeys(self._seen.pending.due(self._clock(), LIMIT)))]
         for start in range(0, len(paths), BATCH):
-            sightings = await self._in_thread(partial(self._judge.look, paths[start : start + BATCH]))
+            sightings = await self._in_thread(partial(self._judge.look, paths[start : start + BATCH], self.takes))
             await self._seen.note(sightings)
             self._hint_all(sightings.elsewhere)
             for path in sightings.directories:

@@ -320,6 +320,25 @@ async def test_a_hint_leads_to_the_path_at_once(root: Path, db: Path) -> None:
         await until(lambda: "a.csv" in running.queued)
 
 
+@pytest.mark.parametrize("polling", [False, True])
+async def test_events_lead_to_no_file_that_the_patterns_leave_out(root: Path, db: Path, polling: bool) -> None:
+    """In a recursive feed any path may be that of a directory; a file by such a name stays where it is."""
+    (root / "sub").mkdir()
+    feed = make_feed(root, recursive=True, exclude=("*.part.csv",))
+    async with taking_in(feed, db, polling=polling) as running:
+        await (running.intake.scanned.wait() if polling else armed(running))
+        names = ("a.txt", "a.part.csv", "sub/a.csv.tmp", "sub/a.part.csv", "sub/z.csv", "z.csv")
+        for name in names:
+            (root / name).write_text("1")
+        for name in names:
+            running.intake.hint(name)
+        await until(lambda: {"sub/z.csv", "z.csv"} <= {*running.queued})
+        (root / "sub" / "later.csv").write_text("1")
+        running.intake.hint("sub/later.csv")
+        await until(lambda: "sub/later.csv" in running.queued)
+        assert set(running.queued) == {"sub/z.csv", "z.csv", "sub/later.csv"}
+
+
 async def test_a_waiting_file_that_vanishes_is_forgotten(root: Path, db: Path) -> None:
     """By its event, or by the next scan where the event was lost."""
     feed = make_feed(root, ready=Ready.MARKER)

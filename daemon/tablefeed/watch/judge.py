@@ -5,7 +5,7 @@ Everything here blocks and runs in threads.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -61,8 +61,8 @@ class Judge:
         mount = mounts.holding(self._feed.directory)
         self._writer = writer_unknown if mount is not None and mount.is_network else writer_of
 
-    def look(self, paths: Sequence[str]) -> Sightings:
-        """What lies at these relative paths."""
+    def look(self, paths: Sequence[str], takes: Callable[[str], bool]) -> Sightings:
+        """What lies at these relative paths; of files only those that the feed `takes`."""
         sightings = Sightings()
         for path in paths:
             try:
@@ -70,7 +70,7 @@ class Judge:
             except DiskTrouble as error:
                 sightings.troubles.append((path, Wait(self._clock() + self._pause, str(error))))
                 continue
-            if found is not None and stat.S_ISREG(found.st_mode):
+            if found is not None and stat.S_ISREG(found.st_mode) and takes(path):
                 sightings.files.append((path, found))
                 continue
             sightings.others.append(path)
