@@ -157,10 +157,13 @@ def _loop(frames: list[str]) -> int:
 
 
 def parsed(text: str) -> Iterator[tuple[int, list[str], int]]:
-    """Thread, frames from the outermost on with the thread's name before them, and samples."""
+    """Thread, frames from the outermost on with the thread's name before them, and samples.
+
+    What py-spy read while the process changed it, without holding that, may be no stack, and is left out.
+    """
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
         thread = re.match(r"thread \((\w+)\)", frames[0])
-        if thread:
+        if thread and count.isdecimal():
             yield int(thread[1], 0), frames, int(count)

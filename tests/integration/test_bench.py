@@ -153,7 +153,8 @@ def test_a_profile_tells_threads_modules_and_libraries(tmp_path: Path) -> None:
     ours = "Runner.run (asyncio/runners.py:1);put (tablefeed/upload/put.py:9);get (aiohttp/client.py:3)"
     stack = f"thread (7): MainThread;{ours} 6"
     other = "thread (8): read_11;Thread.run (threading.py:2);read (tablefeed/upload/source.py:4) 2"
-    [first, second] = parsed(f"{stack}\n{other}\n")
+    torn = "thread (8): read_11;get (<frozen importlib._bootstrap_external>:1026);\n\x01 3"
+    [first, second] = parsed(f"{stack}\n{torn}\n{other}\n")
     assert (first[0], kind(first[1][0]), whose(first[1]), first[2]) == (7, "event loop", ("upload/put", "aiohttp"), 6)
     assert (second[0], kind(second[1][0]), whose(second[1]), second[2]) == (8, "read", ("upload/source", ""), 2)
     path = tmp_path / "benchmark.json"
