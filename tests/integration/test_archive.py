@@ -870,14 +870,20 @@ async def test_copies_hold_up_no_rename(root: Path, elsewhere: Path) -> None:
     assert [end.destination for end in ends] == [str(elsewhere / f"{number}.csv") for number in range(4)]
 
 
+async def held_up(archiver: Archiver, feed: Feed, version: FileVersion, barrier: Barrier) -> asyncio.Task[Moved]:
+    """A copy that has begun, and goes on when the barrier is open."""
+    copy = asyncio.create_task(archiver.move_delivered(feed, 7, version, UPLOADED_AT))
+    await asyncio.to_thread(barrier.await_held, 1)
+    return copy
+
+
 async def test_close_cuts_off_copies(root: Path, elsewhere: Path) -> None:
     """The end of the daemon waits for no long copy: that is dropped, and its file stays for the next start."""
     feed = feed_at(root, archive=str(elsewhere))
     version = drop(feed, "orders.csv", LARGE)
     barrier = Barrier()
     async with archiving(HookedDisk(write=barrier)) as archiver:
-        copy = asyncio.create_task(archiver.move_delivered(feed, 7, version, UPLOADED_AT))
-        await asyncio.to_thread(barrier.await_held, 1)
+        copy = await held_up(archiver, feed, version, barrier)
         closing = asyncio.create_task(archiver.close())
         await asyncio.sleep(0)
         barrier.open()
@@ -890,9 +896,11 @@ async def test_close_cuts_off_copies(root: Path, elsewhere: Path) -> None:
 async def test_no_thread_of_a_move_is_waited_for_when_the_process_ends(root: Path, elsewhere: Path) -> None:
     """One that a share holds up for ever would keep a daemon that has ended from going away."""
     feed = feed_at(root, archive=str(elsewhere))
+    before = {*threading.enumerate()}
     archivers = Archivers(lambda _: True)
     await archivers("orders").move_delivered(feed, 7, drop(feed, "orders.csv", CONTENT), UPLOADED_AT)
-    threads = {it.name: it.daemon for it in threading.enumerate() if it.name.startswith(("move-orders", "copy"))}
+    own = ("move-orders", "copy")
+    threads = {it.name: it.daemon for it in {*threading.enumerate()} - before if it.name.startswith(own)}
     await archivers.close()
     assert set(threads.values()) == {True}
     assert len(threads) == 2
@@ -933,8 +941,7 @@ async def test_a_copy_that_nobody_waits_for_is_dropped(root: Path, elsewhere: Pa
     version = drop(feed, "orders.csv", LARGE)
     barrier = Barrier()
     async with archiving(HookedDisk(write=barrier)) as archiver:
-        copy = asyncio.create_task(archiver.move_delivered(feed, 7, version, UPLOADED_AT))
-        await asyncio.to_thread(barrier.await_held, 1)
+        copy = await held_up(archiver, feed, version, barrier)
         copy.cancel()
         with pytest.raises(asyncio.CancelledError):
             await copy

@@ -20,6 +20,7 @@ from tablefeed.cli.options import run_async, set_up_logs
 from tablefeed.cli.words import plural
 from tablefeed.clock import ServerClocks, steady
 from tablefeed.config import KeyFile, Settings, key_sources, load, to_feeds, token_source, usable_token
+from tablefeed.config.rules import in_both
 from tablefeed.credentials import FileKey
 from tablefeed.errors import DeliveryError, Exit, Fatal, LedgerUnusable, Transient
 from tablefeed.http import make_session, tls_context
@@ -163,10 +164,9 @@ def _twins(feeds: Sequence[Feed]) -> list[Finding]:
             found = feed.directory.stat()
         except OSError:  # told already
             continue
-        patterns = {pattern.lower() for pattern in feed.include}
         neighbours = known.setdefault((found.st_dev, found.st_ino), [])
         for other in neighbours:
-            if patterns.intersection(pattern.lower() for pattern in other.include):
+            if in_both(feed.include, other.include):
                 findings.append(
                     Finding(
                         Mark.BAD,

@@ -1,7 +1,7 @@
 """What settings demand of each other: pure checks over the parts that are right by themselves."""
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tablefeed.config.environment import Place
@@ -95,10 +95,14 @@ def _overlaps(feeds: Numbered) -> Iterator[Problem]:
                         yield ("feeds", number, "directory"), _inside(outer, other)
 
 
+def in_both(patterns: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Those patterns that two feeds have, which would take the same files of one directory."""
+    known = {pattern.lower() for pattern in others}
+    return [pattern for pattern in patterns if pattern.lower() in known]
+
+
 def _same_patterns(number: int, feed: FeedSettings, earlier: int, other: FeedSettings) -> Iterator[Problem]:
-    others = {pattern.lower() for pattern in other.include}
-    shared = [pattern for pattern in feed.include if pattern.lower() in others]
-    if shared:
+    if shared := in_both(feed.include, other.include):
         text = (
             f'holds "{shared[0]}", which feeds[{earlier}] ({other.name}) takes from the same directory: '
             "let only one of the two take it, or give each its own directory"
